@@ -1,0 +1,1 @@
+"""The channels, one folder each; a folder's name is the channel's name."""

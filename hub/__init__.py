@@ -1,0 +1,72 @@
+"""Omniline's core. What stands here is its public face: all that plugins import from it."""
+
+from hub.backend_contract import TicketBackend
+from hub.clock import Clock
+from hub.config import (
+    Cidr,
+    ConfigError,
+    HttpUrl,
+    Key32,
+    Name,
+    RawTable,
+    Secret,
+    Wrong,
+    parse_settings,
+)
+from hub.contract import (
+    Account,
+    Answer,
+    Connector,
+    Deliver,
+    Incoming,
+    Outgoing,
+    Polled,
+    Refused,
+    Request,
+    Sample,
+    Verified,
+)
+from hub.contract import Route as HttpRoute
+from hub.documents import AddressDoc, Doc, Entry, Index
+from hub.hookspecs import hookimpl
+from hub.inbox_writer import Overloaded
+from hub.plugin_context import ConnectorContext, PluginContext, PluginRoute, Seen
+from hub.rules import Refusal, Route
+
+__all__ = [
+    "Account",
+    "AddressDoc",
+    "Answer",
+    "Cidr",
+    "Clock",
+    "ConfigError",
+    "Connector",
+    "ConnectorContext",
+    "Deliver",
+    "Doc",
+    "Entry",
+    "HttpRoute",
+    "HttpUrl",
+    "Incoming",
+    "Index",
+    "Key32",
+    "Name",
+    "Outgoing",
+    "Overloaded",
+    "PluginContext",
+    "PluginRoute",
+    "Polled",
+    "RawTable",
+    "Refusal",
+    "Refused",
+    "Request",
+    "Route",
+    "Sample",
+    "Secret",
+    "Seen",
+    "TicketBackend",
+    "Verified",
+    "Wrong",
+    "hookimpl",
+    "parse_settings",
+]

@@ -1,0 +1,1 @@
+"""The HTTP API: customers, timelines, replies, identity, conversations, operations."""

@@ -1,0 +1,516 @@
+"""The only place where real parts meet: what is started, in which order, and stopped in reverse.
+
+    mongod -> driver -> store -> space -> spool -> inbox writer -> feed -> plugins
+           -> router, workers -> HTTP -> doors
+
+Each part goes onto one exit stack when it has started, so that a start that fails half way
+stops just what was started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any, Literal
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from hub.accounts import States, Switches
+from hub.api.routes import add_api
+from hub.backend_contract import TicketBackend
+from hub.cleaning import Cleaner
+from hub.clock import Clock, SystemClock
+from hub.config import Config, ConfigError, Problem, parse_settings
+from hub.contract import Account, Connector
+from hub.dispatch import Dispatcher
+from hub.documents import CORE, Operation
+from hub.doors import Doors
+from hub.feed import FeedTail
+from hub.housekeeping import Housekeeping
+from hub.ids import new_id
+from hub.inbox_writer import InboxWriter
+from hub.intake import Intake
+from hub.jobs import LaneWorkers
+from hub.loop_watch import LoopWatch
+from hub.metrics import Metrics
+from hub.outbound import Sender
+from hub.overload import Overload
+from hub.plugin_context import ConnectorContext, PluginContext
+from hub.plugin_host import PluginHost
+from hub.preparing import Preparer
+from hub.router import Batch, Router
+from hub.rules import Route, Rules
+from hub.services import HubServices
+from hub.space import claim_space, codec, field_cipher, space_key
+from hub.spool import Spool
+from hub.store.driver import open_driver
+from hub.store.interface import Store, StoreError
+from hub.store.mongo import MongoStore
+from hub.store.mongod import EmbeddedMongod
+from hub.store.server_check import check_server
+from hub.web import Web
+from normalizer.capabilities import Capabilities
+from normalizer.drafts import Message, Outcome
+
+log = structlog.get_logger(__name__)
+
+Role = Literal["run", "serve", "worker"]
+HTTP_CONNECT_S = 5
+HTTP_TOTAL_S = 30
+
+
+class StartFailed(Exception):
+    """The hub cannot start; the message says why and what to do, in plain words."""
+
+
+class Hub:
+    """One process of a space. ``run`` does everything, ``serve`` and ``worker`` split it."""
+
+    def __init__(self, config: Config, *, role: Role = "run", clock: Clock | None = None) -> None:
+        self.config = config
+        self.settings = config.hub
+        self.role = role
+        self.clock = clock or SystemClock()
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{new_id('own')[-6:]}"
+        self.metrics = Metrics()
+        self.states = States(self.clock, self.metrics)
+        self.key = space_key(self.settings)
+        self.url = ""
+        self._stack = AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._capabilities: dict[str, Capabilities] = {}
+        self.connectors: dict[tuple[str, str], Connector[Any]] = {}
+        self.backends: dict[str, TicketBackend] = {}
+
+    # --- life ----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Hub:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stop()
+
+    async def _start(self) -> None:
+        await self._start_store()
+        await self._start_intake()
+        await self._start_plugins()
+        if self.role in ("run", "worker"):
+            self._start_router()
+            self._start_workers()
+        await self._start_http()
+        await self._open_doors()
+
+    async def _stop(self) -> None:
+        """Stop in reverse; the exit stack knows the order."""
+        await self._stack.aclose()
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run something for as long as the hub lives; it is cancelled when its turn comes."""
+        task = asyncio.create_task(work, name=name)
+        self._stack.push_async_callback(_cancelled, task)
+
+    # --- 1: the database -----------------------------------------------------------------------
+
+    async def _start_store(self) -> None:
+        settings = self.settings
+        if settings.mongo_url is not None:
+            url = settings.mongo_url.reveal()
+        elif self.role == "run":
+            server = EmbeddedMongod(settings.data_dir / "mongo", binary=settings.mongod)
+            await server.start()
+            self._stack.push_async_callback(server.stop)
+            self._spawn(self._watch_mongod(server), "mongod-watch")
+            url = server.url
+        else:
+            raise StartFailed(
+                f"`omniline {self.role}` needs hub.mongo_url: the embedded MongoDB belongs to"
+                " `omniline run` alone"
+            )
+        driver = await open_driver(url, settings.database, driver=settings.driver)
+        store = MongoStore(driver, codec(settings))
+        self.store: Store = store
+        self._stack.push_async_callback(store.close)
+        for problem in await check_server(driver):
+            if problem.fatal:
+                raise StartFailed(problem.text)
+            log.warning("mongodb_setting", problem=problem.text)
+        await store.prepare(CORE)
+        await claim_space(store, self.key, settings.encrypt)
+
+    async def _watch_mongod(self, server: EmbeddedMongod) -> None:
+        """Start the embedded server again when it dies; the spool bridges the gap."""
+        while True:
+            died = await server.wait_died()
+            log.error("mongod_died", reason=str(died))
+            await asyncio.sleep(0.5)
+            try:
+                await server.restart()
+            except Exception:
+                log.exception("mongod_not_restarted")
+                await asyncio.sleep(2.0)
+
+    # --- 2: everything that comes in -----------------------------------------------------------
+
+    async def _start_intake(self) -> None:
+        settings = self.settings
+        cipher = field_cipher(settings)
+        spool = Spool.open(
+            settings.data_dir / "spool",
+            max_bytes=settings.spool_max_bytes,
+            reserve_bytes=settings.disk_reserve_bytes,
+            seal=cipher.seal_bytes if cipher else None,
+            unseal=cipher.open_bytes if cipher else None,
+        )
+        self._stack.push_async_callback(spool.close)
+        self.spool = spool
+        adopted = await spool.adopt_dead()
+        if adopted:
+            log.info("spool_adopted", records=adopted)
+        self.writer = InboxWriter(
+            self.store.inbox, spool, budget_s=settings.commit_budget_ms / 1000
+        )
+        await self.writer.start()
+        self._stack.push_async_callback(self.writer.close)
+        if adopted and not await self.writer.drained(settings.drain_timeout_s):
+            log.warning("spool_not_drained_yet", advice="doors open all the same, in order")
+        self.overload = Overload(
+            self.store,
+            self.writer,
+            self.clock,
+            self.metrics,
+            settings.data_dir,
+            lag_limit_s=settings.lag_limit_s,
+            max_items=settings.inbox_max_items,
+            max_bytes=settings.inbox_max_bytes,
+            disk_reserve=settings.disk_reserve_bytes,
+        )
+        self._spawn(self.overload.watch(), "overload")
+        self.tail = FeedTail(self.store)
+        await self.tail.start()
+        self._stack.push_async_callback(self.tail.stop)
+        self.switches = Switches(
+            self.store,
+            {
+                account.name: {
+                    "inbound": account.inbound,
+                    "outbound": "on" if account.outbound else "off",
+                }
+                for account in self.config.accounts
+            },
+        )
+        await self.switches.refresh()
+        http = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=HTTP_TOTAL_S, connect=HTTP_CONNECT_S)
+        )
+        self._stack.push_async_callback(http.close)
+        self.intake = Intake(self.writer, self.store.blobs, self.key, self.clock, self.metrics)
+        self.services = HubServices(
+            self.store,
+            self.intake,
+            self.tail,
+            self.key,
+            self.clock,
+            http,
+            self.states,
+            reply_wait_s=settings.reply_wait_s,
+        )
+        self._spawn(self.services.listen_to_signals(), "signals")
+
+    # --- 3: plugins ----------------------------------------------------------------------------
+
+    async def _start_plugins(self) -> None:
+        self.host = PluginHost.for_config(self.config, clock=self.clock)
+        self.host.discover(self.settings.plugin_modules)
+        self.loop_watch = LoopWatch(self.host.owners)
+        self.loop_watch.start()
+        self._stack.callback(self.loop_watch.stop)
+        problems = [*self._make_connectors(), *self._make_backends()]
+        if problems:
+            raise ConfigError(problems)
+        for plugin in self.host.plugins():
+            context = PluginContext(plugin, self.services, structlog.get_logger(plugin))
+            answer = await self.host.ask_one(plugin, "plugin_started", context=context)
+            if answer is not None and answer.error is not None:
+                raise StartFailed(f"the plugin {plugin} did not start: {answer.error}")
+        self._stack.push_async_callback(self.host.ask, "plugin_stopped")
+        for connector in self.connectors.values():
+            await connector.start()
+            self._stack.push_async_callback(connector.stop)
+        for backend in self.backends.values():
+            await backend.start()
+            self._stack.push_async_callback(backend.stop)
+
+    def _make_connectors(self) -> list[Problem]:
+        problems: list[Problem] = []
+        kinds = self.host.connectors()
+        for account in self.config.accounts:
+            kind = kinds.get(account.channel)
+            if kind is None:
+                problems.append(
+                    account.settings.problem(
+                        "channel",
+                        f"no plugin brings the channel {account.channel!r}",
+                        f"installed channels: {', '.join(sorted(kinds)) or 'none'}",
+                    )
+                )
+                continue
+            try:
+                settings = parse_settings(kind.settings, account.settings, account.name)
+            except ConfigError as error:
+                problems += error.problems
+                continue
+            plugin = self.host.connector_plugin(account.channel)
+            connector = kind(
+                Account(
+                    channel=account.channel,
+                    key=account.key,
+                    label=account.label,
+                    settings=settings,
+                    insecure=account.insecure,
+                ),
+                ConnectorContext(
+                    plugin,
+                    self.services,
+                    structlog.get_logger(plugin).bind(account=account.name),
+                    account.channel,
+                    account.key,
+                ),
+            )
+            for lacking in connector.check_settings():
+                if not account.insecure:
+                    problems.append(
+                        account.settings.problem(
+                            "channel", lacking, "set it, or say insecure = true for a trial"
+                        )
+                    )
+                else:
+                    log.warning("account_insecure", account=account.name, lacking=lacking)
+            self.connectors[(account.channel, account.key)] = connector
+            self._capabilities[account.channel] = kind.capabilities
+            self.states.add("account", account.name, account.label, state="ok")
+        return problems
+
+    def _make_backends(self) -> list[Problem]:
+        problems: list[Problem] = []
+        kinds = self.host.backends()
+        for backend in self.config.backends:
+            kind = kinds.get(backend.type)
+            if kind is None:
+                problems.append(
+                    backend.settings.problem(
+                        "type",
+                        f"no plugin brings the ticket backend {backend.type!r}",
+                        f"installed backends: {', '.join(sorted(kinds)) or 'none'}",
+                    )
+                )
+                continue
+            try:
+                settings = parse_settings(kind.settings, backend.settings, backend.name)
+            except ConfigError as error:
+                problems += error.problems
+                continue
+            plugin = self.host.backend_plugin(backend.type)
+            context = PluginContext(plugin, self.services, structlog.get_logger(plugin))
+            self.backends[backend.name] = kind(backend.name, settings, context)
+            self.states.add("backend", backend.name, state="ok")
+        return problems
+
+    # --- 4: the router and the workers ---------------------------------------------------------
+
+    def _start_router(self) -> None:
+        settings = self.settings
+        preparer = Preparer(settings.default_region, deadline_s=settings.router_lease_s / 5)
+        self._stack.callback(preparer.close)
+        self.router = Router(
+            self.store,
+            preparer,
+            self._rules,
+            self._choose_routes,
+            self.clock,
+            owner=self.owner,
+            lease_s=settings.router_lease_s,
+            batch_items=settings.router_batch,
+            inbox_kept=timedelta(days=settings.inbox_days),
+            on_commit=self._committed,
+            wake=self.writer.stored,
+        )
+        task = asyncio.create_task(self.router.run(), name="router")
+        self._stack.push_async_callback(_stopped, self.router.stop, task)
+
+    def _rules(self) -> Rules:
+        settings = self.settings
+        return Rules(
+            key=self.key,
+            now=self.clock.now(),
+            capabilities=self._capabilities_of,
+            policies=settings.conversations.policy,
+            route=Route(backends=tuple(self.backends)),
+            silence=timedelta(hours=settings.conversations.silence_hours),
+            reopen=timedelta(hours=settings.conversations.reopen_hours),
+            feed_kept=timedelta(days=settings.feed_days),
+        )
+
+    def _capabilities_of(self, channel: str) -> Capabilities:
+        return self._capabilities.get(channel, _NOTHING)
+
+    async def _choose_routes(self, messages: Sequence[Message]) -> Sequence[Route | None]:
+        """Ask the plugins; of those that decide about a message the first wins."""
+        routes: list[Route | None] = [None] * len(messages)
+        deadline_s = min(self.settings.hook_timeout_s, self.settings.router_lease_s / 5)
+        for answer in await self.host.ask(
+            "choose_ticket_route", items=len(messages), deadline_s=deadline_s, messages=messages
+        ):
+            if answer.error is not None:
+                raise answer.error
+            for place, route in enumerate(answer.value):
+                routes[place] = routes[place] or route
+        return routes
+
+    def _committed(self, batch: Batch) -> None:
+        """Wake up whoever waits for what the router has just committed."""
+        self.metrics.routed.inc(batch.items)
+        self.metrics.position.set(batch.position)
+        self.tail.wake.set()
+        operations = [doc.id for doc in batch.docs if isinstance(doc, Operation)]
+        if operations:
+            self.services.landed(operations)
+        if hasattr(self, "workers"):
+            self.workers.wake.set()
+
+    def _start_workers(self) -> None:
+        settings = self.settings
+        sender = Sender(
+            self.store,
+            lambda channel, account: self.connectors.get((channel, account)),
+            self.switches.outbound_on,
+        )
+        dispatcher = Dispatcher(
+            self.store,
+            self.backends,
+            self.host,
+            self.key,
+            owner=self.owner,
+            timeline_url=self._timeline_url(),
+        )
+        cleaner = Cleaner(self.store, self.host, self.services)
+        self.workers = LaneWorkers(
+            self.store,
+            {"send": sender, "ticket": dispatcher, "erase": cleaner},
+            self._take_outcome,
+            self.clock,
+            owner=self.owner,
+            lease_s=settings.worker_lease_s,
+            at_once=settings.workers,
+        )
+        task = asyncio.create_task(self.workers.run(), name="workers")
+        self._stack.push_async_callback(_stopped, self.workers.stop, task)
+        housekeeping = Housekeeping(
+            self.store,
+            self.services,
+            self.switches,
+            self.clock,
+            owner=self.owner,
+            silence=timedelta(hours=settings.conversations.silence_hours),
+        )
+        self._spawn(housekeeping.run(), "housekeeping")
+
+    async def _take_outcome(self, channel: str, account: str, draft: Outcome) -> None:
+        await self.intake.take_in(channel, account, [draft], door="worker", may_spool=False)
+
+    def _timeline_url(self) -> str:
+        return f"{self.settings.public_url}/console/customers/" if self.settings.public_url else ""
+
+    # --- 5: HTTP and the doors -----------------------------------------------------------------
+
+    async def _start_http(self) -> None:
+        settings = self.settings
+        self.doors = Doors(
+            self.store,
+            self.services.take_in,
+            self.services.backend_said,
+            self.states,
+            self.switches,
+            lambda: self.overload.busy,
+            owner=self.owner,
+        )
+        self.web = Web(
+            self.intake,
+            self.overload,
+            self.services,
+            self.doors,
+            self.metrics,
+            self.clock,
+            connectors=self.connectors,
+            backends=self.backends,
+            ready=self.problems,
+            inbound=self.switches.inbound,
+            public_url=settings.public_url or "",
+            trusted_proxies=settings.trusted_proxies,
+            max_body_bytes=settings.max_body_bytes,
+        )
+        app = self.web.build()
+        await add_api(app, self)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=5.0,
+        )
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
+        try:
+            await site.start()
+        except OSError as error:
+            raise StartFailed(
+                f"cannot listen on {settings.host}:{settings.port}: {error.strerror}."
+                " Choose another hub.port, or stop what uses it"
+            ) from error
+        host, port = runner.addresses[0][:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        if not self.web.public_url:
+            self.web.public_url = self.url
+
+    async def _open_doors(self) -> None:
+        self.doors.open(list(self.connectors.values()), list(self.backends.values()))
+        self._stack.push_async_callback(self.doors.close)
+
+    async def problems(self) -> Sequence[str]:
+        """Return what keeps this process from taking traffic, for /readyz."""
+        problems = []
+        try:
+            async with asyncio.timeout(1.0):
+                await self.store.ping()
+        except (StoreError, TimeoutError) as error:
+            problems.append(f"database: {error or 'no answer within 1 s'}")
+        if self.writer.spooling:
+            problems.append(f"spooling: {self.spool.pending} records wait for the database")
+        if self.overload.full:
+            problems.append(f"full: {self.overload.full}")
+        problems += [f"event loop blocked: {stall}" for stall in self.loop_watch.recent()]
+        return problems
+
+
+_NOTHING = Capabilities()
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _stopped(stop: Callable[[], None], task: Awaitable[None]) -> None:
+    """Ask a part to finish what it is doing, and wait for it."""
+    stop()
+    await task

@@ -1,0 +1,79 @@
+"""After an erasure: raw requests, blobs and plugins' copies go, and the next round is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hub.documents import Conversation, InboxItem, Job
+from hub.jobs import Result
+from hub.plugin_host import PluginHost
+from hub.services import HubServices
+from hub.store.interface import Store
+from normalizer.outcomes import Failure, Temporary
+
+CHUNK = 500
+
+
+class Cleaner:
+    """Runs ``erase`` jobs. Everything it does may be done twice."""
+
+    def __init__(self, store: Store, host: PluginHost, services: HubServices) -> None:
+        self._store = store
+        self._host = host
+        self._services = services
+
+    async def run(self, job: Job) -> Result | None:
+        sources: Sequence[str] = job.args.get("sources", ())
+        for start in range(0, len(sources), CHUNK):
+            await self._redact({"_id": {"$in": list(sources[start : start + CHUNK])}})
+        for blob in job.args.get("blobs", ()):
+            await self._store.blobs.delete(blob)
+        if job.args.get("left"):
+            await self._next_round(job)
+            return None
+        addresses = list(job.args.get("addresses", ()))
+        # Repeated deliveries have raw copies of their own; only routed ones may lose them.
+        await self._redact({"addresses": {"$in": addresses}, "open": {"$exists": False}})
+        await self._tell_plugins(job, addresses)
+        return None
+
+    async def _redact(self, where: dict[str, object]) -> None:
+        doomed = await self._store.table(InboxItem).find({**where, "raw_blob": {"$exists": True}})
+        for item in doomed:
+            if item.raw_blob:
+                await self._store.blobs.delete(item.raw_blob)
+        await self._store.inbox.redact(where)
+
+    async def _next_round(self, job: Job) -> None:
+        answer = await self._services.run_command(
+            "erase",
+            {"customer": job.customer},
+            key=f"{job.id}|next",
+            actor="hub:erase",
+            wait_s=0.0,
+        )
+        if answer["state"] == "refused":
+            raise Temporary(str(answer["detail"]))
+
+    async def _tell_plugins(self, job: Job, addresses: list[str]) -> None:
+        conversations = await self._store.table(Conversation).find({"customer": job.customer})
+        answers = await self._host.ask(
+            "customer_erased",
+            addresses=addresses,
+            conversations=[conversation.id for conversation in conversations],
+        )
+        failed = [answer.plugin for answer in answers if answer.error is not None]
+        if failed:
+            raise Temporary(f"plugins have not erased their copies yet: {', '.join(failed)}")
+
+    async def look_up(self, job: Job) -> Result | None:
+        return None  # doing it again is safe
+
+    def failed(self, job: Job, failure: Failure) -> Result | None:
+        return None
+
+    def holds_lane(self, job: Job) -> bool:
+        return True
+
+    async def address_of(self, job: Job) -> tuple[str, str]:
+        return "hub", "erase"

@@ -1,0 +1,254 @@
+"""What a connector is: the classes that channel plugins build on, and nothing behind them.
+
+One class per channel; the hub makes one object per configured account. The four doors:
+
+========================  =======================================================================
+door                      what the connector writes
+========================  =======================================================================
+webhook                   ``verify`` and ``parse``; ``answer`` where the vendor wants words back
+poll                      ``poll(cursor)``, asked every ``poll_every_s`` seconds
+held connection           ``hold(cursor, deliver)``, runs as long as the connection does
+hint, then pull           ``hint(verified)`` in a webhook wakes ``poll`` at once
+========================  =======================================================================
+
+All end in the hub's intake: what it returns from is stored durably. Cursors are stored after
+that, never before.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from normalizer.capabilities import Capabilities
+from normalizer.drafts import AnyDraft
+from normalizer.outcomes import Accepted, Unsupported
+from normalizer.parts import AnyPart
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from hub.clock import Clock
+    from hub.plugin_context import ConnectorContext
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """A vendor's request, as bytes. Header names are in lower case.
+
+    ``url`` is the public URL as the vendor called it, built from the hub's ``public_url`` and
+    the raw path and query, because some vendors sign it.
+    """
+
+    method: str
+    url: str
+    path: str = ""  # behind the account, "" or "/sub/path"
+    query_string: str = ""
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+    remote: str = ""
+    received_at: datetime
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query's parameters; of a repeated name the last."""
+        return dict(parse_qsl(self.query_string, keep_blank_values=True))
+
+    def form(self) -> list[tuple[str, str]]:
+        """The form in the body, in order, blanks kept. Raises ``ValueError`` if it is none."""
+        return parse_qsl(self.body.decode(), keep_blank_values=True, max_num_fields=1000)
+
+    def verified(self, payload: bytes | None = None, **facts: str) -> Verified:
+        """Say that this request is the vendor's; ``payload`` is the body after decrypting."""
+        return Verified(
+            request=self, payload=self.body if payload is None else payload, facts=facts
+        )
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that ``verify`` believed. ``parse`` accepts nothing else."""
+
+    request: Request
+    payload: bytes
+    facts: Mapping[str, str] = {}
+
+
+class Refused(Exception):
+    """The request is not the vendor's, or cannot be read before it is believed.
+
+    ``reason`` is for our log and metrics; the caller is told the status only, so that every
+    failed check looks the same from outside.
+    """
+
+    def __init__(self, reason: str, *, status: int = 403) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the vendor is told after the commit."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+    headers: Mapping[str, str] = {}
+
+
+class Incoming(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing to take in: its drafts, and the raw bytes they were made of."""
+
+    drafts: Sequence[AnyDraft]
+    raw: bytes = b""
+
+
+class Polled(msgspec.Struct, frozen=True, kw_only=True):
+    """What a poll brought; ``cursor`` is stored once the items are durable."""
+
+    items: Sequence[Incoming]
+    cursor: str
+    more: bool = False  # ask again at once
+
+
+Deliver = Callable[[Sequence[Incoming], str], Awaitable[None]]
+"""Hand over items and the cursor behind them; returns when both are stored."""
+
+
+class Account(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
+    """One configured account of a channel. ``key`` never changes; ``label`` may."""
+
+    channel: str
+    key: str
+    label: str
+    settings: S
+    insecure: bool = False
+
+
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+    """A message to send. ``key`` is the same on every attempt of this message."""
+
+    entry: str
+    key: str
+    address: str  # canonical text
+    parts: tuple[AnyPart, ...]
+    thread: str = ""
+    subject: str = ""
+    reply_to: str | None = None
+    event: str = ""
+    data: Mapping[str, Any] = {}
+    sender_name: str = ""
+    attempt: int = 1
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as the vendor would send it now, and how many drafts it makes."""
+
+    name: str
+    request: Request
+    drafts: int = 1
+    signed_headers: tuple[str, ...] = ()  # headers without which it must be refused
+    signed_query: tuple[str, ...] = ()
+    signs_body: bool = True
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """A path of the connector's own, below its mount point and account."""
+
+    method: str
+    path: str
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Connector(abc.ABC, Generic[S]):
+    """One account of one channel. Subclass it, set the class variables, fill in the methods."""
+
+    channel: ClassVar[str]
+    settings: ClassVar[type[msgspec.Struct]]
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    mount: ClassVar[str] = "in"  # "in": /in/{channel}/{account}; else /{mount}/{account}
+    max_body_bytes: ClassVar[int] = 1024 * 1024
+    poll_every_s: ClassVar[float] = 60.0
+    allowed_headers: ClassVar[frozenset[str]] = frozenset({"content-type", "user-agent"})
+
+    def __init__(self, account: Account[S], context: ConnectorContext) -> None:
+        self.account = account
+        self.context = context
+
+    @abc.abstractmethod
+    def verify(self, request: Request) -> Verified:
+        """Return ``request.verified(...)`` or raise :class:`Refused`. Pure, constant-time.
+
+        The account must refuse to start without a secret; see :meth:`check_settings`.
+        """
+
+    @abc.abstractmethod
+    def parse(self, verified: Verified) -> Sequence[AnyDraft]:
+        """Return what the request says. Pure. Unknown things become ``Unsupported`` parts.
+
+        Whatever it raises makes the item a dead letter that can be replayed; the vendor is
+        told that all is well, because it was the vendor.
+        """
+
+    def answer(self, verified: Verified, drafts: Sequence[AnyDraft], clock: Clock) -> Answer:
+        """Return what the vendor is told after the commit. Pure."""
+        return Answer()
+
+    def refusal(self, refused: Refused) -> Answer:
+        """Return what a caller is told whom ``verify`` did not believe."""
+        return Answer(status=refused.status)
+
+    def check_settings(self) -> Sequence[str]:
+        """Return what is missing for a secure start, in plain words; empty when all is there."""
+        return ()
+
+    async def send(self, message: Outgoing) -> Accepted:
+        """Send one message, once, or raise one of normalizer.outcomes' failures."""
+        raise Unsupported(f"the channel {self.channel} cannot send")
+
+    async def find_sent(self, message: Outgoing) -> Accepted | None:
+        """Look up whether a send in doubt arrived. Raise ``Unsupported`` where nobody can say."""
+        raise Unsupported(f"the channel {self.channel} cannot look up what was sent")
+
+    async def poll(self, cursor: str | None) -> Polled:
+        """Return what is new behind ``cursor``; with None start at the present end."""
+        raise NotImplementedError(f"{self.channel} has no poll")
+
+    def hint(self, verified: Verified) -> str | None:
+        """Return a reason if this request says that there is something to poll for."""
+        return None
+
+    async def hold(self, cursor: str | None, deliver: Deliver) -> None:
+        """Keep a connection and deliver what comes; return or raise when it is lost."""
+        raise NotImplementedError(f"{self.channel} holds no connection")
+
+    def routes(self) -> Sequence[Route]:
+        """Return paths of the connector's own (sockets, uploads, REST)."""
+        return ()
+
+    def samples(self, clock: Clock) -> Sequence[Sample]:
+        """Return correctly signed requests, for the contract suite and ``omniline simulate``."""
+        return ()
+
+    async def check(self) -> Sequence[str]:
+        """Try the credentials now; return problems in plain words with their remedy."""
+        return ()
+
+    async def start(self) -> None:
+        """Called once before the doors open."""
+
+    async def stop(self) -> None:
+        """Called once after the doors are shut."""
+
+    @classmethod
+    def polls(cls) -> bool:
+        return cls.poll is not Connector.poll
+
+    @classmethod
+    def holds(cls) -> bool:
+        return cls.hold is not Connector.hold

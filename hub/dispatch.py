@@ -1,0 +1,367 @@
+"""Tickets: from conversations to ticket backends, and from their events back to commands.
+
+contracts/tickets_model.md sections 7 and 8 are the rules: our key goes with every write, what
+is in doubt is looked up, entries of one ticket go strictly in order (the lane sees to that).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from msgspec.structs import replace
+
+from hub.backend_contract import TicketBackend
+from hub.documents import AddressDoc, Conversation, Customer, Entry, Job, TicketLink, TicketMap
+from hub.ids import SpaceKey
+from hub.jobs import Paused, Result, to_result
+from hub.plugin_host import PluginHost
+from hub.store.interface import Store
+from normalizer.addresses import parse_address
+from normalizer.drafts import Actor, Command
+from normalizer.model import Direction, Role
+from normalizer.outcomes import Failure, Gone, Rejected, Temporary
+from normalizer.parts import plain_text
+from normalizer.tickets import (
+    BackendEvent,
+    Change,
+    NewTicket,
+    Priority,
+    Requester,
+    Status,
+    TicketEntry,
+    TicketRef,
+)
+
+log = structlog.get_logger(__name__)
+
+REQUESTER_LOCK_S = 30.0
+SUBJECT_CHARS = 80
+
+
+class Dispatcher:
+    """Runs ``ticket`` jobs."""
+
+    def __init__(
+        self,
+        store: Store,
+        backends: Mapping[str, TicketBackend],
+        host: PluginHost,
+        key: SpaceKey,
+        *,
+        owner: str,
+        timeline_url: str = "",
+    ) -> None:
+        self._store = store
+        self._backends = backends
+        self._host = host
+        self._key = key
+        self._owner = owner
+        self._timeline_url = timeline_url
+        self._maps = store.table(TicketMap)
+
+    # --- jobs ----------------------------------------------------------------------------------
+
+    async def run(self, job: Job) -> Result | None:
+        backend = self._backend(job)
+        known = await self._maps.get(self._map_id(job))
+        if job.task == "change":
+            return await self._change(backend, job, known)
+        entry = await self._entry(backend, job)
+        if known is None:
+            return await self._create(backend, job, entry)
+        return await self._append(backend, job, known, entry)
+
+    async def look_up(self, job: Job) -> Result | None:
+        """Adopt what an attempt in doubt left at the backend."""
+        backend = self._backend(job)
+        if job.task == "change":
+            return None  # a change reads before it writes: doing it again is safe
+        known = await self._maps.get(self._map_id(job))
+        entry = await self._entry(backend, job)
+        if known is not None:
+            found = await backend.find_entry(_ref(known), entry.key)
+            return None if found is None else {}
+        conversation, requester = await self._people(job)
+        ticket = await backend.find_ticket(conversation.id, requester)
+        if ticket is None:
+            return None
+        saved = await self._remember(job, conversation.id, ticket, requester.hub_id)
+        if await backend.find_entry(ticket, entry.key) is None:
+            await backend.append(ticket, entry, reopen=False)
+        return await self._linked(backend, saved)
+
+    def failed(self, job: Job, failure: Failure) -> Result | None:
+        return None
+
+    def holds_lane(self, job: Job) -> bool:
+        return job.task == "append"  # a create in doubt may be this one: nothing may pass it
+
+    async def address_of(self, job: Job) -> tuple[str, str]:
+        return "hub", job.backend
+
+    # --- the backend's calls -------------------------------------------------------------------
+
+    async def _create(self, backend: TicketBackend, job: Job, entry: TicketEntry) -> Result | None:
+        if job.task != "append":
+            return None  # there is no ticket that a failed answer could reopen
+        conversation, requester = await self._people(job)
+        if job.attempts > 1:
+            adopted = await self.look_up(job)
+            if adopted is not None:
+                return adopted
+        requester_id = await self._ensure_requester(backend, requester)
+        ticket = await backend.create_ticket(
+            NewTicket(
+                key=conversation.id,
+                requester=requester,
+                subject=_subject(conversation, entry),
+                first=entry,
+                queue=conversation.queue,
+                priority=Priority(conversation.priority),
+                tags=conversation.tags,
+            ),
+            requester_id,
+        )
+        saved = await self._remember(job, conversation.id, ticket, requester_id)
+        return await self._linked(backend, saved)
+
+    async def _append(
+        self, backend: TicketBackend, job: Job, known: TicketMap, entry: TicketEntry
+    ) -> Result | None:
+        reopen = entry.author == "customer" or job.task == "failed_answer"
+        try:
+            await backend.append(_ref(known), entry, reopen=reopen)
+        except Gone as gone:
+            moved = await self._succeed(backend, job, known, gone, entry)
+            return await self._linked(backend, moved)
+        return await self._linked(backend, known) if reopen else None
+
+    async def _succeed(
+        self, backend: TicketBackend, job: Job, known: TicketMap, gone: Gone, entry: TicketEntry
+    ) -> TicketMap:
+        """The ticket is gone: go on with its successor, or open a follow-up ticket."""
+        if gone.successor is not None:
+            moved = replace(known, ticket=gone.successor, number="", url="", version="")
+            await backend.append(_ref(moved), entry, reopen=True)
+            await self._maps.put([moved])
+            return moved
+        conversation, requester = await self._people(job)
+        followups = known.followups + 1
+        key = f"{conversation.id}.{followups + 1}"
+        ticket = await backend.find_ticket(key, requester)
+        if ticket is None:
+            ticket = await backend.create_ticket(
+                NewTicket(
+                    key=key,
+                    requester=requester,
+                    subject=_subject(conversation, entry),
+                    first=entry,
+                    queue=conversation.queue,
+                ),
+                known.requester,
+            )
+        return await self._remember(job, key, ticket, known.requester, followups)
+
+    async def _change(
+        self, backend: TicketBackend, job: Job, known: TicketMap | None
+    ) -> Result | None:
+        if known is None:
+            raise Temporary("the ticket is not made yet")
+        wanted = job.args
+        change = Change(
+            status=Status(wanted["status"]) if "status" in wanted else None,
+            priority=Priority(wanted["priority"]) if "priority" in wanted else None,
+            assignee=wanted.get("assignee"),
+            add_tags=tuple(wanted.get("add_tags", ())),
+            remove_tags=tuple(wanted.get("remove_tags", ())),
+        )
+        try:
+            ref = await backend.change(_ref(known), change)
+        except Gone:
+            return None
+        await self._maps.put([replace(known, version=ref.version)])
+        return await self._linked(backend, known)
+
+    async def _ensure_requester(self, backend: TicketBackend, requester: Requester) -> str:
+        """One at a time for each backend and customer, so that no backend makes twins."""
+        lane = f"requester:{backend.name}:{requester.hub_id}"
+        leases = await self._store.lanes.claim([lane], self._owner, REQUESTER_LOCK_S)
+        if not leases:
+            raise Temporary("another ticket of this customer is being made")
+        try:
+            return await backend.ensure_requester(requester)
+        finally:
+            await self._store.lanes.release(leases[0])
+
+    # --- what it is made of --------------------------------------------------------------------
+
+    def _backend(self, job: Job) -> TicketBackend:
+        backend = self._backends.get(job.backend)
+        if backend is None:
+            raise Paused(f"the backend {job.backend} is not configured here", 60.0)
+        return backend
+
+    def _map_id(self, job: Job) -> str:
+        return self._key.hashed("tmp", f"{job.backend}|{job.conversation}")
+
+    async def _remember(
+        self, job: Job, key: str, ticket: TicketRef, requester: str, followups: int = 0
+    ) -> TicketMap:
+        saved = TicketMap(
+            id=self._map_id(job),
+            backend=job.backend,
+            conversation=job.conversation or "",
+            key=key,
+            requester=requester,
+            ticket=ticket.id,
+            number=ticket.number,
+            url=ticket.url,
+            version=ticket.version,
+            followups=followups,
+        )
+        await self._maps.put([saved])
+        return saved
+
+    async def _linked(self, backend: TicketBackend, known: TicketMap) -> Result:
+        now = await backend.read(_ref(known))
+        link = TicketLink(
+            backend=known.backend,
+            id=known.ticket,
+            number=known.number,
+            url=known.url,
+            status=str(now.get("status", "")),
+            raw_status=str(now.get("raw_status", "")),
+        )
+        return {"ticket": to_result(link)}
+
+    async def _people(self, job: Job) -> tuple[Conversation, Requester]:
+        conversation = await self._store.table(Conversation).get(job.conversation)
+        if conversation is None:
+            raise Rejected("the conversation was erased")
+        customers = self._store.table(Customer)
+        customer = await customers.get(conversation.customer)
+        if customer is None or customer.erased:
+            raise Rejected("the customer was erased")
+        addresses = await self._store.table(AddressDoc).get_many(customer.addresses)
+        return conversation, _requester(customer, list(addresses.values()), self._timeline_url)
+
+    async def _entry(self, backend: TicketBackend, job: Job) -> TicketEntry:
+        entry = await self._store.table(Entry).get(job.entry)
+        if entry is None or entry.erased:
+            raise Rejected("the entry was erased")
+        made = _ticket_entry(entry)
+        if job.task == "failed_answer":
+            made = replace(
+                made,
+                key=f"{entry.id}:{job.args.get('state', 'failed')}",
+                author="system",
+                internal=True,
+                text=f"This answer is {job.args.get('state')}: {job.args.get('reason')}\n\n"
+                f"{made.text}",
+            )
+        limit = backend.capabilities.max_entry_chars
+        if len(made.text) > limit:
+            made = replace(made, text=made.text[: limit - 1] + "…")
+        for answer in await self._host.ask("render_for_ticket", entry=made, backend=backend.name):
+            if isinstance(answer.value, TicketEntry):
+                return answer.value
+        return made
+
+
+def _ref(known: TicketMap) -> TicketRef:
+    return TicketRef(id=known.ticket, number=known.number, url=known.url, version=known.version)
+
+
+def _subject(conversation: Conversation, entry: TicketEntry) -> str:
+    text = conversation.subject or " ".join(entry.text.split()) or f"{entry.channel} message"
+    return text if len(text) <= SUBJECT_CHARS else text[: SUBJECT_CHARS - 1] + "…"
+
+
+def _ticket_entry(entry: Entry) -> TicketEntry:
+    internal = entry.direction is Direction.INTERNAL
+    author = "customer" if entry.direction is Direction.IN else "agent"
+    if entry.sender.role in (Role.SYSTEM, Role.BOT):
+        author = "system"
+    return TicketEntry(
+        key=entry.id,
+        author=author,
+        channel=entry.channel,
+        occurred_at=entry.at,
+        text=plain_text(entry.parts),
+        internal=internal,
+        author_name=entry.sender.name,
+    )
+
+
+def _requester(customer: Customer, addresses: list[AddressDoc], timeline_url: str) -> Requester:
+    """Only addresses the channel itself proved are given away; profiles are not."""
+    emails, phones, names = [], [], []
+    for doc in addresses:
+        if doc.private or not doc.address:
+            continue
+        address = parse_address(doc.address)
+        if address.scheme == "mail":
+            emails.append(address.id)
+        elif address.scheme == "tel":
+            phones.append(address.id)
+        if doc.profile is not None and doc.profile.name:
+            names.append(doc.profile.name)
+    name = customer.name or (names[0] if names else f"Customer {customer.id[-6:]}")
+    return Requester(
+        hub_id=customer.id,
+        display_name=name,
+        emails=tuple(emails),
+        phones=tuple(phones),
+        timeline_url=f"{timeline_url}{customer.id}" if timeline_url else "",
+    )
+
+
+# --- what backends say ---------------------------------------------------------------------------
+
+
+async def commands_of(store: Store, backend: str, event: BackendEvent) -> Command | None:
+    """Turn a backend's event into the command it stands for; None when it concerns nobody."""
+    known = await store.table(TicketMap).find(
+        {"backend": backend, "ticket": event.ticket_id}, limit=1
+    )
+    if not known:
+        log.info("ticket_not_ours", backend=backend, ticket=event.ticket_id, kind=event.kind)
+        return None
+    name, args = _command(backend, event, known[0].conversation)
+    if not name:
+        return None
+    return Command(
+        key=f"{backend}|{event.dedupe_id}",
+        at=event.at,
+        name=name,
+        actor=Actor(kind="backend", id=backend),
+        args=args,
+    )
+
+
+def _command(backend: str, event: BackendEvent, conversation: str) -> tuple[str, dict[str, Any]]:
+    if event.kind == "entry" and event.entry is not None:
+        if event.by_us:
+            return "", {}
+        said = {
+            "conversation": conversation,
+            "backend": backend,
+            "agent": event.entry.author,
+            "agent_name": event.entry.author_name,
+        }
+        if event.entry.internal:
+            return "note", {**said, "text": event.entry.text}
+        return "reply", {**said, "parts": [{"type": "text", "text": event.entry.text}]}
+    if event.kind in ("status", "assignee", "priority", "tags") and not event.by_us:
+        return "ticket_event", {
+            "conversation": conversation,
+            "backend": backend,
+            "ticket": event.ticket_id,
+            "kind": event.kind,
+            "value": str(event.data.get("value", "")),
+            "raw": str(event.data.get("raw", "")),
+            "tags": list(event.data.get("tags", ())),
+        }
+    return "", {}

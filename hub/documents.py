@@ -1,0 +1,435 @@
+"""Every document that is kept, one struct a collection, in the order of the data flow.
+
+Structs are immutable; a changed document is a new one. ``sealed`` names the fields that are
+encrypted under ``encrypt = "addresses"``. ``indexes`` is what the store makes at start; the
+queries that use them are in the modules that ask. All times are UTC, in milliseconds.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+import msgspec
+
+from normalizer.drafts import DeliveryState, Evidence, Profile
+from normalizer.model import Direction, Role, Trust
+from normalizer.parts import AnyPart
+
+
+class Index(msgspec.Struct, frozen=True):
+    """One index: (field, 1 or -1) pairs, optionally unique, partial or expiring."""
+
+    fields: tuple[tuple[str, int], ...]
+    unique: bool = False
+    only_where: dict[str, Any] | None = None
+    expires: bool = False  # a TTL index: the field holds the moment of death
+
+
+class Doc(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """Base of all documents. The store writes ``schema`` beside the fields as ``v``."""
+
+    collection: ClassVar[str] = ""
+    schema: ClassVar[int] = 1
+    indexes: ClassVar[tuple[Index, ...]] = ()
+    sealed: ClassVar[tuple[str, ...]] = ()
+
+    id: str
+
+
+# --- coming in -------------------------------------------------------------------------------
+
+
+class InboxItem(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """Something that arrived, as it was acknowledged. ``drafts`` and ``raw`` are JSON bytes."""
+
+    collection: ClassVar[str] = "inbox"
+    indexes: ClassVar[tuple[Index, ...]] = (
+        Index((("open", 1), ("_id", 1)), only_where={"open": True}),
+        Index((("expire_at", 1),), expires=True),
+    )
+    sealed: ClassVar[tuple[str, ...]] = ("drafts", "raw")
+
+    channel: str
+    account: str
+    received_at: datetime
+    door: str  # webhook, socket, poll, api, backend, worker, timer, import
+    drafts: bytes = b""
+    raw: bytes = b""
+    raw_blob: str | None = None  # where a raw request over 1 MiB is kept
+    addresses: tuple[str, ...] = ()  # adr_ of everybody it names, so that erasing finds it
+    operation: str | None = None  # who waits for the result
+    failed: str | None = None  # why parse failed; such an item becomes a dead letter
+    open: bool = False  # not routed yet
+    routed_at: datetime | None = None
+    expire_at: datetime | None = None
+
+
+# --- the timeline ----------------------------------------------------------------------------
+
+
+class Fold(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which amendment won an aspect of an entry: terminal first, then seq, then time, then id."""
+
+    rank: int
+    seq: int
+    at: datetime
+    position: int
+
+
+class EntrySender(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    role: Role = Role.CUSTOMER
+    name: str = ""
+    address: str | None = None  # adr_ when somebody other than the address speaks
+    ref: str = ""
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where an entry of ours is, and why."""
+
+    state: DeliveryState
+    code: str = ""
+    reason: str = ""
+    at: datetime | None = None
+
+
+class Entry(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """One line of a timeline. It belongs to an address and never moves."""
+
+    collection: ClassVar[str] = "entries"
+    indexes: ClassVar[tuple[Index, ...]] = (
+        Index((("address", 1), ("at", -1), ("position", -1))),
+        Index((("thread", 1), ("seq", 1)), only_where={"seq": {"$gt": 0}}),
+    )
+    sealed: ClassVar[tuple[str, ...]] = ("sender",)
+
+    address: str
+    position: int
+    at: datetime
+    received_at: datetime
+    channel: str
+    account: str
+    kind: str = "message"  # message, event, note
+    direction: Direction = Direction.IN
+    sender: EntrySender = EntrySender()
+    parts: tuple[AnyPart, ...] = ()
+    subject: str = ""
+    event: str = ""
+    data: dict[str, Any] = {}
+    thread: str | None = None
+    seq: int = 0  # place in the thread where the channel counts, else 0
+    conversation: str | None = None
+    reply_to: str | None = None
+    automatic: bool = False
+    public: bool = False
+    historical: bool = False
+    vendor_at: datetime | None = None  # the vendor's clock, where it was out of range
+    source: str = ""  # in_ of the item it came from
+    client_id: str = ""  # the sender's own id, echoed to its other tabs
+    # Folded state: what amendments made of it.
+    delivery: Delivery | None = None
+    seen: Delivery | None = None  # what our side did with an incoming message (delivered, read)
+    rev: int = 0
+    recalled: bool = False
+    folds: dict[str, Fold] = {}
+    erased: bool = False
+
+
+class AmendmentDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """One later change of an entry, kept for ever beside it. ``target`` may not be there yet."""
+
+    collection: ClassVar[str] = "amendments"
+    indexes: ClassVar[tuple[Index, ...]] = (
+        Index((("target", 1), ("position", 1))),
+        Index((("target", 1),), only_where={"waiting": True}),
+    )
+
+    target: str  # ent_..., or the alias that will lead to it
+    kind: str
+    position: int
+    at: datetime
+    seq: int = 0
+    data: dict[str, Any] = {}
+    waiting: bool = False
+    by: EntrySender | None = None
+
+
+class Alias(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """From a vendor's id (hashed with channel and account) to the entry."""
+
+    collection: ClassVar[str] = "aliases"
+
+    entry: str
+
+
+# --- who ---------------------------------------------------------------------------------------
+
+
+class AddressDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """A place where somebody is reached. Never deleted; erasing takes the readable text away."""
+
+    collection: ClassVar[str] = "addresses"
+    indexes: ClassVar[tuple[Index, ...]] = (Index((("customer", 1),)),)
+    sealed: ClassVar[tuple[str, ...]] = ("address", "profile")
+
+    scheme: str
+    address: str = ""  # canonical text
+    channel: str = ""  # the account through which it was seen last, where a reply goes
+    account: str = ""
+    home: str | None = None  # the customer it was born with
+    customer: str | None = None  # the customer it belongs to now: follows from the links
+    profile: Profile | None = None
+    thread: str | None = None  # the default thread
+    created_at: datetime | None = None
+    private: bool = False  # holds a customer's notes; nobody is reached here
+    erased: bool = False
+
+
+class Thread(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """A named thread of an address (a mail thread, a second chat). The default one has no row."""
+
+    collection: ClassVar[str] = "threads"
+    indexes: ClassVar[tuple[Index, ...]] = (Index((("address", 1),)),)
+
+    address: str
+    thread: str  # thr_...
+    key: str = ""
+
+
+class Customer(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """A set of addresses. Everything but the profile follows from addresses and links."""
+
+    collection: ClassVar[str] = "customers"
+    indexes: ClassVar[tuple[Index, ...]] = (
+        Index((("seen_at", -1), ("_id", -1))),
+        Index((("alias_of", 1),)),
+    )
+    sealed: ClassVar[tuple[str, ...]] = ("name", "profile")
+
+    name: str = ""
+    profile: Profile | None = None
+    addresses: tuple[str, ...] = ()
+    private: str = ""  # adr_ of its private address
+    alias_of: str | None = None
+    open: tuple[str, ...] = ()  # open conversations, newest last, at most 50
+    last_closed: tuple[str, ...] = ()  # conversations that may reopen, newest last
+    created_at: datetime
+    seen_at: datetime  # last activity, at a granularity of one hour
+    erased: bool = False
+
+
+class Link(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """A decision that changed who is who: an address linked, or a customer merged.
+
+    Decisions are replayed in ``order``; undoing one takes it out of the replay, so undo works
+    in any order and is exact.
+    """
+
+    collection: ClassVar[str] = "links"
+    indexes: ClassVar[tuple[Index, ...]] = (Index((("members", 1),)),)
+
+    kind: str  # link or merge
+    subject: str  # the address that is linked, or the customer that is merged away
+    into: str  # the customer that gets it
+    former: str | None = None  # the customer that had it
+    members: tuple[str, ...]  # all ids it touches, for finding a component
+    order: int
+    trust: Trust
+    evidence: Evidence
+    actor: str
+    at: datetime
+    undone_at: datetime | None = None
+    undone_by: str = ""
+
+
+class TicketLink(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A ticket that a conversation has at a backend, as its outcomes told."""
+
+    backend: str
+    id: str
+    number: str = ""
+    url: str = ""
+    status: str = ""
+    raw_status: str = ""
+
+
+class Conversation(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """What a helpdesk works on. It follows the address of its first entry (``root``)."""
+
+    collection: ClassVar[str] = "conversations"
+    indexes: ClassVar[tuple[Index, ...]] = (
+        Index((("state", 1), ("active_at", -1), ("_id", -1))),
+        Index((("customer", 1), ("_id", -1))),
+        Index((("root", 1),)),
+    )
+
+    customer: str
+    root: str  # adr_ of the first entry
+    last_address: str = ""  # adr_ through which the customer spoke last, if not the root
+    policy: str  # customer, thread or channel
+    lane: str = ""  # what the policy keys on: "", a thread, a channel
+    state: str  # open or closed
+    opened_at: datetime
+    active_at: datetime  # last message, at a granularity of one minute
+    closed_at: datetime | None = None
+    closed_by: str = ""  # reason: solved, silence, joined, agent
+    final: bool = False  # does not reopen: joined away, erased, split off and closed
+    joined_into: str | None = None
+    backends: tuple[str, ...] = ()  # which ticket backends it goes to, decided when it opened
+    queue: str = ""
+    tickets: tuple[TicketLink, ...] = ()
+    assignee: str = ""
+    tags: tuple[str, ...] = ()
+    priority: str = "normal"
+    snoozed_until: datetime | None = None
+    subject: str = ""
+
+
+# --- going out ---------------------------------------------------------------------------------
+
+
+class Job(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """One call to the outside, made by the router, owned by the workers."""
+
+    collection: ClassVar[str] = "jobs"
+    indexes: ClassVar[tuple[Index, ...]] = (
+        Index((("lane", 1), ("position", 1)), only_where={"live": True}),
+        Index((("due_at", 1),), only_where={"live": True}),
+        Index((("expire_at", 1),), expires=True),
+    )
+
+    lane: str
+    kind: str  # send, ticket, erase
+    position: int
+    due_at: datetime
+    live: bool = False  # still to be done
+    state: str  # ready, sending, settling, outcome, done, dead
+    entry: str | None = None
+    conversation: str | None = None
+    customer: str | None = None
+    backend: str = ""
+    task: str = ""  # what to do, where the kind has several
+    args: dict[str, Any] = {}
+    attempts: int = 0
+    lease: str = ""  # the token of the lane's lease under which it is being sent
+    outcome: dict[str, Any] = {}  # kept here until its item is committed
+    reason: str = ""
+    settle_until: datetime | None = None
+    expire_at: datetime | None = None
+
+
+class TicketMap(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """Which ticket a conversation has at a backend: the workers' own record of it."""
+
+    collection: ClassVar[str] = "ticket_maps"
+    indexes: ClassVar[tuple[Index, ...]] = (Index((("backend", 1), ("ticket", 1))),)
+
+    backend: str
+    conversation: str
+    key: str  # what the ticket carries: the conversation, ".2" behind it for a follow-up
+    requester: str
+    ticket: str
+    number: str = ""
+    url: str = ""
+    version: str = ""
+    followups: int = 0
+
+
+class DeadLetter(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """What could not be done, kept whole with its reason until a person decides."""
+
+    collection: ClassVar[str] = "dead_letters"
+    indexes: ClassVar[tuple[Index, ...]] = (
+        Index((("state", 1), ("_id", -1))),
+        Index(
+            (("account", 1), ("day", 1)),
+        ),
+    )
+    sealed: ClassVar[tuple[str, ...]] = ("item",)
+
+    kind: str  # inbox, parse, job
+    reason: str
+    stage: str
+    channel: str = ""
+    account: str = ""
+    ref: str = ""  # in_ or job_
+    item: bytes = b""
+    at: datetime
+    day: str = ""
+    state: str  # open or redriven
+    attempts: int = 1
+
+
+class FeedRow(Doc, frozen=True, kw_only=True, omit_defaults=True):
+    """A reference to what changed; rendered on reading. The id is the position."""
+
+    collection: ClassVar[str] = "feed"
+    indexes: ClassVar[tuple[Index, ...]] = (
+        Index((("customer", 1), ("_id", 1))),
+        Index((("address", 1), ("_id", 1)), only_where={"followed": True}),
+        Index((("expire_at", 1),), expires=True),
+    )
+
+    id: int = msgspec.field(name="_id")  # type: ignore[assignment]
+    type: str
+    at: datetime
+    recorded_at: datetime
+    customer: str | None = None
+    conversation: str | None = None
+    address: str | None = None
+    ref: str = ""
+    rev: int = 0
+    channel: str = ""
+    account: str = ""
+    cause: str = ""  # in_ of the item
+    data: dict[str, Any] = {}
+    followed: bool = False  # on a channel whose people follow their own addresses' rows
+    expire_at: datetime | None = None
+
+
+class Operation(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """The result of a command, for whoever waits for it. Written in the router's transaction."""
+
+    collection: ClassVar[str] = "operations"
+    indexes: ClassVar[tuple[Index, ...]] = (Index((("expire_at", 1),), expires=True),)
+
+    name: str
+    state: str  # done or refused
+    at: datetime
+    digest: str = ""  # of the request, so that a repeated key with other content is seen
+    result: dict[str, Any] = {}
+    error: str = ""  # a type of hub/api/problems.py
+    detail: str = ""
+    status: int = 200
+    expire_at: datetime | None = None
+
+
+# --- housekeeping ------------------------------------------------------------------------------
+
+
+class State(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """A small value with compare-and-swap: cursors, tokens, switches, leases."""
+
+    collection: ClassVar[str] = "state"
+
+    value: dict[str, Any] = {}
+    rev: int = 0
+
+
+CORE: tuple[type[Doc], ...] = (
+    InboxItem,
+    Entry,
+    AmendmentDoc,
+    Alias,
+    AddressDoc,
+    Thread,
+    Customer,
+    Link,
+    Conversation,
+    Job,
+    TicketMap,
+    DeadLetter,
+    FeedRow,
+    Operation,
+    State,
+)

@@ -1,0 +1,81 @@
+"""What has to happen because time passes: closing silent conversations, reading switches anew."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+
+from hub.accounts import Switches
+from hub.clock import Clock
+from hub.documents import Conversation
+from hub.inbox_writer import Overloaded
+from hub.services import HubServices
+from hub.store.interface import Store, StoreError
+
+log = structlog.get_logger(__name__)
+
+EVERY_S = 2.0
+SILENCE_EVERY_S = 60.0
+AT_ONCE = 100
+
+
+class Housekeeping:
+    """Runs in every process with workers; a lease lets one of them close conversations."""
+
+    def __init__(
+        self,
+        store: Store,
+        services: HubServices,
+        switches: Switches,
+        clock: Clock,
+        *,
+        owner: str,
+        silence: timedelta,
+    ) -> None:
+        self._store = store
+        self._services = services
+        self._switches = switches
+        self._clock = clock
+        self._owner = owner
+        self._silence = silence
+
+    async def run(self) -> None:
+        looked_at = self._clock.monotonic() - SILENCE_EVERY_S
+        while True:
+            try:
+                await self._switches.refresh()
+                if self._clock.monotonic() - looked_at >= SILENCE_EVERY_S:
+                    looked_at = self._clock.monotonic()
+                    await self.close_silent()
+            except (StoreError, Overloaded) as error:
+                log.info("housekeeping_waits", reason=str(error))
+            await asyncio.sleep(EVERY_S)
+
+    async def close_silent(self) -> int:
+        """Close conversations nobody spoke in for too long; return how many."""
+        leases = await self._store.lanes.claim(
+            ["housekeeping"], self._owner, SILENCE_EVERY_S - EVERY_S
+        )
+        if not leases:
+            return 0
+        before = self._clock.now() - self._silence
+        silent = await self._store.table(Conversation).find(
+            {"state": "open", "active_at": {"$lt": before}},
+            sort=[("active_at", 1)],
+            limit=AT_ONCE,
+        )
+        for conversation in silent:
+            await self._services.run_command(
+                "close",
+                {
+                    "conversation": conversation.id,
+                    "reason": "silence",
+                    "idle_since": before.isoformat(),
+                },
+                key=f"silence|{conversation.id}|{conversation.active_at.isoformat()}",
+                actor="hub:silence",
+                wait_s=0.0,
+            )
+        return len(silent)

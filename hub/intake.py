@@ -1,0 +1,216 @@
+"""Everything that comes in: 1 verify, 2 parse, 3 store in the inbox, 4 acknowledge.
+
+Vendors' requests come through :meth:`Intake.webhook`; sockets, polls, held connections,
+commands and outcomes through :meth:`Intake.take_in`. Both end in the inbox writer, which
+returns when the item is durable. Nothing is acknowledged before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from hub.clock import Clock
+from hub.contract import Answer, Connector, Refused, Request, Verified
+from hub.documents import InboxItem
+from hub.ids import SpaceKey, new_id
+from hub.inbox_writer import InboxWriter
+from hub.metrics import Metrics
+from hub.preparing import encode_drafts
+from hub.steps import reached
+from hub.store.interface import BlobStore, StoreError
+from normalizer.addresses import canonical
+from normalizer.drafts import AnyDraft
+from normalizer.keys import dedupe_key
+
+log = structlog.get_logger(__name__)
+
+RAW_INLINE_BYTES = 1024 * 1024  # a larger raw request goes to the blob store first
+OFF_LOOP_BYTES = 64 * 1024  # larger bodies are parsed in a thread
+NEVER_KEPT = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie"})
+
+
+class RawRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A request as it is kept for replay and diagnosis: no secrets, no cookies."""
+
+    method: str
+    path: str
+    query_string: str = ""
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+    payload: bytes = b""  # after decrypting, where that differs
+    facts: Mapping[str, str] = {}
+
+
+class Intake:
+    """The one place where things come in."""
+
+    def __init__(
+        self,
+        writer: InboxWriter,
+        blobs: BlobStore,
+        key: SpaceKey,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._writer = writer
+        self._blobs = blobs
+        self._key = key
+        self._clock = clock
+        self._metrics = metrics
+
+    async def webhook(self, connector: Connector[Any], request: Request) -> Answer:
+        """Take a vendor's request in and return what the vendor is told.
+
+        Raises Overloaded when nothing could be stored: the vendor has to come again.
+        """
+        account = connector.account
+        try:
+            verified = connector.verify(request)
+        except Refused as refused:
+            self._metrics.refused.labels(account.channel, account.key, refused.reason).inc()
+            log.info(
+                "request_refused",
+                channel=account.channel,
+                account=account.key,
+                reason=refused.reason,
+            )
+            return connector.refusal(refused)
+        reached("intake.1")
+        drafts, failed = await self._parse(connector, verified)
+        reached("intake.2")
+        if drafts or failed is not None:
+            await self._store(
+                channel=account.channel,
+                account=account.key,
+                door="webhook",
+                drafts=drafts,
+                raw=_raw(connector, verified),
+                failed=failed,
+            )
+        reached("intake.3")
+        answer = connector.answer(verified, drafts, self._clock)
+        reached("intake.4")
+        return answer
+
+    async def take_in(
+        self,
+        channel: str,
+        account: str,
+        drafts: Sequence[AnyDraft],
+        *,
+        door: str,
+        raw: bytes = b"",
+        operation: str | None = None,
+        may_spool: bool = True,
+    ) -> str:
+        """Store drafts durably and return their inbox id.
+
+        Raises Overloaded when that is not possible now, ValueError for a draft without a key
+        or with a broken address.
+        """
+        for draft in drafts:
+            dedupe_key(channel, account, draft)
+        return await self._store(
+            channel=channel,
+            account=account,
+            door=door,
+            drafts=drafts,
+            raw=raw,
+            operation=operation,
+            may_spool=may_spool,
+        )
+
+    async def _parse(
+        self, connector: Connector[Any], verified: Verified
+    ) -> tuple[Sequence[AnyDraft], str | None]:
+        """Return (drafts, None), or ((), why): what was believed is kept whatever it says."""
+        account = connector.account
+        try:
+            if len(verified.payload) > OFF_LOOP_BYTES:
+                drafts = await asyncio.to_thread(connector.parse, verified)
+            else:
+                drafts = connector.parse(verified)
+            for draft in drafts:
+                dedupe_key(account.channel, account.key, draft)
+        except Exception as error:  # noqa: BLE001 - a vendor's surprise is kept, not refused
+            reason = f"{type(error).__name__}: {error}"
+            log.warning(
+                "request_not_parsed",
+                channel=account.channel,
+                account=account.key,
+                reason=type(error).__name__,
+            )
+            self._metrics.unparsed.labels(account.channel, account.key).inc()
+            return (), reason[:500]
+        return drafts, None
+
+    async def _store(
+        self,
+        *,
+        channel: str,
+        account: str,
+        door: str,
+        drafts: Sequence[AnyDraft],
+        raw: bytes = b"",
+        failed: str | None = None,
+        operation: str | None = None,
+        may_spool: bool = True,
+    ) -> str:
+        ident = new_id("in")
+        blob = None
+        if len(raw) > RAW_INLINE_BYTES:
+            raw, blob = await self._to_blob(ident, raw)
+        item = InboxItem(
+            id=ident,
+            channel=channel,
+            account=account,
+            received_at=self._clock.now(),
+            door=door,
+            drafts=encode_drafts(drafts),
+            raw=raw,
+            raw_blob=blob,
+            addresses=self._addresses(drafts),
+            operation=operation,
+            failed=failed,
+            open=True,
+        )
+        await self._writer.put(item, may_spool=may_spool)
+        self._metrics.received.labels(channel, account, door).inc()
+        return ident
+
+    async def _to_blob(self, ident: str, raw: bytes) -> tuple[bytes, str | None]:
+        """Put a large raw request into the blob store; without it the item carries it itself."""
+        try:
+            return b"", await self._blobs.put(raw, metadata={"item": ident, "kind": "raw"})
+        except StoreError as error:
+            log.info("raw_kept_inline", item=ident, reason=str(error))
+            return raw, None
+
+    def _addresses(self, drafts: Sequence[AnyDraft]) -> tuple[str, ...]:
+        found = []
+        for draft in drafts:
+            address = getattr(draft, "address", None)
+            if address is not None:
+                found.append(self._key.hashed("adr", canonical(address)))
+        return tuple(found)
+
+
+def _raw(connector: Connector[Any], verified: Verified) -> bytes:
+    request = verified.request
+    keep = connector.allowed_headers - NEVER_KEPT
+    return msgspec.msgpack.encode(
+        RawRequest(
+            method=request.method,
+            path=request.path,
+            query_string=request.query_string,
+            headers={name: value for name, value in request.headers.items() if name in keep},
+            body=request.body,
+            payload=b"" if verified.payload is request.body else verified.payload,
+            facts=verified.facts,
+        )
+    )

@@ -1,0 +1,372 @@
+"""Lanes: everything that leaves the hub, in order, by one worker at a time.
+
+    1 claim a lane -> 2 mark the job as being sent -> 3 call the outside -> 4 keep the outcome
+    in the job -> 5 put its item into the inbox -> 6 the job is done
+
+A crashed worker's lane is found when its lease ends; whoever takes over a job that was being
+sent treats it as unknown: it is looked up, never blindly sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from hub.clock import Clock
+from hub.documents import DeadLetter, Job
+from hub.ids import new_id
+from hub.inbox_writer import Overloaded
+from hub.retry import (
+    GIVE_UP,
+    MISCONFIGURED_S,
+    SETTLE_FIRST_S,
+    SETTLE_FOR_S,
+    backoff_s,
+)
+from hub.steps import reached
+from hub.store.interface import LaneLease, Store, StoreError
+from normalizer.drafts import Outcome
+from normalizer.outcomes import (
+    Failure,
+    Misconfigured,
+    OutcomeUnknown,
+    RateLimited,
+    Temporary,
+    Unsupported,
+)
+
+log = structlog.get_logger(__name__)
+
+DUE_AT_ONCE = 200
+LANE_BATCH = 20
+IDLE_POLL_S = 0.5
+DONE_KEPT = timedelta(days=7)
+
+Result = dict[str, Any]
+TakeIn = Callable[[str, str, Outcome], Awaitable[None]]
+
+
+class Paused(Exception):
+    """The job may not run now (a switch is off); it costs no attempt."""
+
+    def __init__(self, reason: str, seconds: float = 30.0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.seconds = seconds
+
+
+class Handler(Protocol):
+    """What a kind of job does. One attempt each; no retries, no sleeping inside."""
+
+    async def run(self, job: Job) -> Result | None:
+        """Do it and return what the router has to know (None = nothing)."""
+        ...
+
+    async def look_up(self, job: Job) -> Result | None:
+        """Find out what became of an attempt in doubt: the result if it was done, None if it
+        surely was not. Raises Unsupported when nobody can say."""
+        ...
+
+    def failed(self, job: Job, failure: Failure) -> Result | None:
+        """Return what the router has to know of a final failure."""
+        ...
+
+    def holds_lane(self, job: Job) -> bool:
+        """Whether later jobs must not pass this one while it is in doubt."""
+        ...
+
+    async def address_of(self, job: Job) -> tuple[str, str]:
+        """Return (channel, account) under which the outcome comes in."""
+        ...
+
+
+class LaneWorkers:
+    """Finds lanes with due jobs, claims them and runs them side by side."""
+
+    def __init__(
+        self,
+        store: Store,
+        handlers: Mapping[str, Handler],
+        take_in: TakeIn,
+        clock: Clock,
+        *,
+        owner: str,
+        lease_s: float = 30.0,
+        at_once: int = 8,
+    ) -> None:
+        self._store = store
+        self._jobs = store.table(Job)
+        self._handlers = handlers
+        self._take_in = take_in
+        self._clock = clock
+        self._owner = owner
+        self._lease_s = lease_s
+        self._at_once = at_once
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._stopping = False
+        self.wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until :meth:`stop`; lanes at work finish the job at hand."""
+        while not self._stopping:
+            try:
+                started = await self._start_lanes()
+            except StoreError as error:
+                log.warning("lanes_not_claimed", reason=str(error))
+                started = 0
+            except Exception:
+                log.exception("lane_search_failed")
+                started = 0
+            if not started:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(IDLE_POLL_S):
+                        await self.wake.wait()
+                self.wake.clear()
+        if self._running:
+            await asyncio.wait(self._running.values())
+
+    def stop(self) -> None:
+        self._stopping = True
+        self.wake.set()
+
+    async def _start_lanes(self) -> int:
+        room = self._at_once - len(self._running)
+        if room <= 0:
+            await asyncio.wait(self._running.values(), return_when=asyncio.FIRST_COMPLETED)
+            return 1
+        taken = {*self._running, *await self._store.lanes.parked()}
+        due = await self._jobs.find(
+            {
+                "live": True,
+                "due_at": {"$lte": self._clock.now()},
+                **({"lane": {"$nin": sorted(taken)}} if taken else {}),
+            },
+            sort=[("due_at", 1)],
+            limit=DUE_AT_ONCE,
+        )
+        lanes = list(dict.fromkeys(job.lane for job in due))[:room]
+        leases = await self._store.lanes.claim(lanes, self._owner, self._lease_s)
+        for lease in leases:
+            reached("jobs.1")
+            task = asyncio.create_task(self._work(lease), name=f"lane {lease.lane}")
+            self._running[lease.lane] = task
+            task.add_done_callback(self._left)
+        return len(leases)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._running = {lane: each for lane, each in self._running.items() if each is not task}
+        self.wake.set()
+
+    # --- one lane ------------------------------------------------------------------------------
+
+    async def _work(self, lease: LaneLease) -> None:
+        park_s = 0.0
+        try:
+            park_s = await self._run_lane(lease)
+        except StoreError as error:
+            log.warning("lane_interrupted", lane=lease.lane, reason=str(error))
+            park_s = 1.0
+        except Exception:
+            log.exception("lane_failed", lane=lease.lane)
+            park_s = 5.0
+        try:
+            await self._store.lanes.release(lease, park_s=park_s)
+        except StoreError as error:
+            log.warning("lane_not_released", lane=lease.lane, reason=str(error))
+
+    async def _run_lane(self, lease: LaneLease) -> float:
+        """Run the lane's jobs in order; return for how long the lane has to rest."""
+        while not self._stopping:
+            jobs = await self._jobs.find(
+                {"lane": lease.lane, "live": True}, sort=[("position", 1)], limit=LANE_BATCH
+            )
+            if not jobs:
+                return 0.0
+            for job in jobs:
+                wait_s = (job.due_at - self._clock.now()).total_seconds()
+                if wait_s > 0:
+                    return wait_s
+                if not await self._store.lanes.renew(lease, self._lease_s):
+                    log.warning("lane_lost", lane=lease.lane)
+                    return 0.0
+                rest_s = await self._run_job(job, lease)
+                if rest_s > 0 or self._stopping:
+                    return rest_s
+        return 0.0
+
+    async def _run_job(self, job: Job, lease: LaneLease) -> float:
+        """Bring a job one attempt further. Return 0 when the lane can go on with the next."""
+        handler = self._handlers[job.kind]
+        if job.state == "outcome":
+            return await self._tell(job)
+        if job.state in ("sending", "settling"):
+            return await self._settle(job, handler, lease)
+        sending = replace(
+            job, state="sending", lease=lease.token, attempts=job.attempts + 1, reason=""
+        )
+        if not await self._jobs.swap(sending, {"live": True, "state": job.state}):
+            return 0.0
+        reached("jobs.2")
+        try:
+            async with asyncio.timeout(self._lease_s / 2):
+                result = await handler.run(sending)
+        except Paused as paused:
+            return await self._again(
+                replace(sending, attempts=job.attempts), paused.seconds, paused.reason
+            )
+        except RateLimited as limited:
+            return await self._again(
+                replace(sending, attempts=job.attempts), limited.retry_after, limited.reason
+            )
+        except Misconfigured as error:
+            return await self._again(
+                replace(sending, attempts=job.attempts), MISCONFIGURED_S, error.reason
+            )
+        except Temporary as error:
+            if self._clock.now() - job.due_at > GIVE_UP or job.attempts > 1000:
+                return await self._give_up(sending, handler, error)
+            return await self._again(sending, backoff_s(sending.attempts), error.reason)
+        except OutcomeUnknown as error:
+            return await self._in_doubt(sending, error.reason)
+        except Failure as failure:
+            return await self._give_up(sending, handler, failure)
+        except TimeoutError:
+            return await self._in_doubt(sending, "no answer in time")
+        except Exception as error:
+            log.exception("job_failed", job=job.id, kind=job.kind)
+            return await self._in_doubt(sending, f"{type(error).__name__}: {error}")
+        reached("jobs.3")
+        return await self._done(sending, result)
+
+    async def _again(self, job: Job, seconds: float, reason: str) -> float:
+        log.info("job_again", job=job.id, kind=job.kind, seconds=round(seconds, 1), reason=reason)
+        due_at = self._clock.now() + timedelta(seconds=seconds)
+        await self._jobs.put([replace(job, state="ready", due_at=due_at, reason=reason)])
+        return seconds
+
+    # --- in doubt ------------------------------------------------------------------------------
+
+    async def _in_doubt(self, job: Job, reason: str) -> float:
+        now = self._clock.now()
+        log.warning("job_in_doubt", job=job.id, kind=job.kind, reason=reason)
+        await self._jobs.put(
+            [
+                replace(
+                    job,
+                    state="settling",
+                    reason=reason,
+                    due_at=now + timedelta(seconds=SETTLE_FIRST_S),
+                    settle_until=now + timedelta(seconds=SETTLE_FOR_S),
+                )
+            ]
+        )
+        return SETTLE_FIRST_S
+
+    async def _settle(self, job: Job, handler: Handler, lease: LaneLease) -> float:
+        """Find out what became of an attempt that nobody knows the end of."""
+        if job.state == "sending" and job.lease != lease.token:
+            log.warning("job_taken_over", job=job.id, kind=job.kind)
+        now = self._clock.now()
+        until = job.settle_until or now + timedelta(seconds=SETTLE_FOR_S)
+        try:
+            async with asyncio.timeout(self._lease_s / 2):
+                result = await handler.look_up(job)
+        except Unsupported:
+            if handler.holds_lane(job):
+                return await self._keep_settling(job, until, "nobody can say what became of it")
+            return await self._unknown(job, handler)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the doubt goes on
+            if now < until or handler.holds_lane(job):
+                return await self._keep_settling(job, until, f"look-up failed: {error}")
+            return await self._unknown(job, handler)
+        if result is None:
+            return await self._again(job, 0.001, "the look-up says it was not done")
+        return await self._done(replace(job, reason=""), result)
+
+    async def _keep_settling(self, job: Job, until: Any, reason: str) -> float:
+        due_at = self._clock.now() + timedelta(seconds=SETTLE_FIRST_S)
+        await self._jobs.put(
+            [replace(job, state="settling", settle_until=until, due_at=due_at, reason=reason)]
+        )
+        return SETTLE_FIRST_S
+
+    async def _unknown(self, job: Job, handler: Handler) -> float:
+        """Step aside: a person has to look. The lane goes on."""
+        failure = OutcomeUnknown(job.reason or "it was sent and no answer came")
+        return await self._give_up(job, handler, failure)
+
+    # --- the end -------------------------------------------------------------------------------
+
+    async def _give_up(self, job: Job, handler: Handler, failure: Failure) -> float:
+        log.error("job_gave_up", job=job.id, kind=job.kind, reason=failure.reason)
+        channel, account = await handler.address_of(job)
+        now = self._clock.now()
+        await self._store.table(DeadLetter).insert(
+            [
+                DeadLetter(
+                    id=new_id("ded"),
+                    kind="job",
+                    reason=failure.reason,
+                    stage=f"{job.kind}:{failure.verdict}",
+                    channel=channel,
+                    account=account,
+                    ref=job.id,
+                    at=now,
+                    day=f"{now:%Y-%m-%d}",
+                    state="open",
+                    attempts=job.attempts,
+                )
+            ]
+        )
+        reason = f"{failure.verdict}: {failure.reason}"
+        return await self._done(replace(job, reason=reason), handler.failed(job, failure))
+
+    async def _done(self, job: Job, result: Result | None) -> float:
+        if result is None:
+            await self._finish(job)
+            return 0.0
+        kept = replace(job, state="outcome", outcome=result)
+        await self._jobs.put([kept])
+        reached("jobs.4")
+        return await self._tell(kept)
+
+    async def _tell(self, job: Job) -> float:
+        """Let the outcome come in as an item; it stays in the job until that is durable."""
+        channel, account = await self._handlers[job.kind].address_of(job)
+        draft = Outcome(
+            key=f"{job.id}:{job.attempts}:{job.outcome.get('state', '')}",
+            at=self._clock.now(),
+            job=job.id,
+            kind=job.kind,
+            entry=job.entry,
+            conversation=job.conversation,
+            backend=job.backend,
+            result=job.outcome,
+        )
+        try:
+            await self._take_in(channel, account, draft)
+        except Overloaded as error:
+            log.warning("outcome_waits", job=job.id, reason=str(error))
+            return 1.0
+        reached("jobs.5")
+        await self._finish(job)
+        return 0.0
+
+    async def _finish(self, job: Job) -> None:
+        state = "done" if not job.reason else "dead"
+        expire_at = self._clock.now() + DONE_KEPT
+        await self._jobs.put([replace(job, live=False, state=state, expire_at=expire_at)])
+        reached("jobs.6")
+
+
+def to_result(value: Any) -> Result:
+    """Return a struct as the plain values that an outcome holds."""
+    plain: Result = msgspec.to_builtins(value)
+    return plain

@@ -1,0 +1,446 @@
+"""What a draft does: the planner behind the router, one function for each kind of draft.
+
+``plan`` is given one draft of one inbox item and changes the workspace: entries, amendments,
+jobs and feed rows. It is deterministic in its ids, so planning the same item twice changes
+nothing. Nothing here waits; see :mod:`hub.workspace`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from hub import conversations, identity
+from hub.commands import run_command
+from hub.documents import (
+    AddressDoc,
+    Alias,
+    AmendmentDoc,
+    Conversation,
+    Customer,
+    Delivery,
+    Entry,
+    EntrySender,
+    InboxItem,
+    Job,
+    Thread,
+    TicketLink,
+)
+from hub.entries import (
+    alias_id,
+    amend,
+    append,
+    entry_id,
+    entry_sender,
+    name_entry,
+    settle,
+    tickets_for,
+)
+from hub.folding import STATE_RANK
+from hub.ids import new_id
+from hub.rules import Refusal, Route, Rules, sane, tell
+from hub.workspace import Workspace
+from normalizer.addresses import Address
+from normalizer.drafts import (
+    Amendment,
+    AmendmentKind,
+    AnyDraft,
+    Command,
+    DeliveryState,
+    Event,
+    Identity,
+    Message,
+    Outcome,
+    Receipt,
+    Target,
+)
+from normalizer.keys import dedupe_key
+from normalizer.model import Direction, Role, Trust
+
+MAX_CUMULATIVE = 500  # entries that one cumulative receipt may touch
+
+
+def plan(
+    ws: Workspace, rules: Rules, item: InboxItem, draft: AnyDraft, route: Route | None = None
+) -> bool:
+    """Plan one draft; return False when it was erased before, so that its raw copy has to go."""
+    match draft:
+        case Message():
+            return _message(ws, rules, item, draft, route)
+        case Event():
+            return _event(ws, rules, item, draft)
+        case Amendment():
+            return _amendment(ws, rules, item, draft)
+        case Receipt():
+            _receipt(ws, rules, item, draft)
+        case Identity():
+            _identity(ws, rules, item, draft)
+        case Command():
+            run_command(ws, rules, item, draft)
+        case Outcome():
+            _outcome(ws, rules, item, draft)
+    return True
+
+
+# --- entries -------------------------------------------------------------------------------------
+
+
+def _message(
+    ws: Workspace, rules: Rules, item: InboxItem, draft: Message, route: Route | None
+) -> bool:
+    ident = entry_id(rules, item.channel, item.account, draft)
+    known = ws.get(Entry, ident)
+    if known is not None:
+        return not known.erased
+    at = sane(draft.at, item.received_at)
+    address, customer = identity.ensure_address(
+        ws,
+        rules,
+        draft.address,
+        channel=item.channel,
+        account=item.account,
+        at=at,
+        profile=draft.profile,
+    )
+    named = draft.thread or (f"new|{draft.key}" if draft.new_thread else "")
+    thread, fresh = _thread(ws, rules, address, named)
+    conversation = conversations.place(
+        ws,
+        rules,
+        ws.need(Customer, customer.id),
+        address,
+        thread=thread,
+        channel=item.channel,
+        account=item.account,
+        at=at,
+        subject=draft.subject,
+        route=route,
+        wakes=not draft.automatic,
+        speaks=draft.direction is Direction.IN,
+    )
+    incoming = draft.direction is Direction.IN
+    counts = rules.capabilities(item.channel).thread_seq
+    entry = Entry(
+        id=ident,
+        address=address.id,
+        position=0,
+        at=at,
+        received_at=item.received_at,
+        channel=item.channel,
+        account=item.account,
+        direction=draft.direction,
+        sender=entry_sender(rules, draft.sender),
+        parts=draft.parts,
+        subject=draft.subject,
+        event=draft.event,
+        data=draft.data,
+        thread=thread,
+        seq=ws.next_seq(thread, fresh=fresh) if counts else 0,
+        conversation=conversation.id if conversation else None,
+        reply_to=draft.reply_to,
+        automatic=draft.automatic,
+        public=draft.public,
+        vendor_at=draft.at if draft.at != at else None,
+        source=item.id,
+        client_id=draft.key if incoming and counts else "",
+        delivery=None if incoming else Delivery(state=DeliveryState.ACCEPTED, at=at),
+    )
+    kind = "message.received" if incoming else "message.sent"
+    entry = append(ws, rules, entry, address, kind, draft.vendor_ids)
+    tickets_for(ws, rules, entry, address.customer or customer.id)
+    return True
+
+
+def _event(ws: Workspace, rules: Rules, item: InboxItem, draft: Event) -> bool:
+    ident = entry_id(rules, item.channel, item.account, draft)
+    known = ws.get(Entry, ident)
+    if known is not None:
+        return not known.erased
+    at = sane(draft.at, item.received_at)
+    address, customer = identity.ensure_address(
+        ws,
+        rules,
+        draft.address,
+        channel=item.channel,
+        account=item.account,
+        at=at,
+        profile=draft.profile,
+    )
+    thread, _ = _thread(ws, rules, address, draft.thread)
+    conversation = conversations.place(
+        ws,
+        rules,
+        ws.need(Customer, customer.id),
+        address,
+        thread=thread,
+        channel=item.channel,
+        account=item.account,
+        at=at,
+        wakes=False,
+    )
+    entry = Entry(
+        id=ident,
+        address=address.id,
+        position=0,
+        at=at,
+        received_at=item.received_at,
+        channel=item.channel,
+        account=item.account,
+        kind="event",
+        sender=EntrySender(role=Role.SYSTEM),
+        event=draft.name,
+        data={**draft.data, **({"text": draft.text} if draft.text else {})},
+        thread=thread,
+        conversation=conversation.id if conversation else None,
+        vendor_at=draft.at if draft.at != at else None,
+        source=item.id,
+    )
+    append(ws, rules, entry, address, draft.name, draft.vendor_ids)
+    return True
+
+
+def _thread(ws: Workspace, rules: Rules, address: AddressDoc, key: str) -> tuple[str, bool]:
+    """Return (thread id, made just now). The empty key is the address's default thread."""
+    if not key:
+        if address.thread is None:
+            address = replace(ws.need(AddressDoc, address.id), thread=new_id("thr"))
+            ws.put(address)
+            return address.thread or "", True
+        return address.thread, ws.made_here(AddressDoc, address.id)
+    if key == address.thread:
+        return key, ws.made_here(AddressDoc, address.id)
+    if key.startswith("thr_"):
+        for known in ws.find(Thread, ("address", "=", address.id)):
+            if known.thread == key:
+                return key, False
+    ident = rules.key.hashed("thk", f"{address.id}|{key}")
+    found = ws.get(Thread, ident)
+    if found is not None:
+        return found.thread, False
+    made = Thread(id=ident, address=address.id, thread=new_id("thr"), key=key)
+    ws.put(made)
+    return made.thread, True
+
+
+# --- later changes -------------------------------------------------------------------------------
+
+
+def _amendment(ws: Workspace, rules: Rules, item: InboxItem, draft: Amendment) -> bool:
+    ident = rules.key.hashed("amd", dedupe_key(item.channel, item.account, draft))
+    target = _target(ws, rules, item, draft.target)
+    if ws.get(AmendmentDoc, ident) is not None:
+        known = ws.get(Entry, target) if target.startswith("ent_") else None
+        return known is None or not known.erased
+    by = entry_sender(rules, draft.by) if draft.by else None
+    return amend(
+        ws,
+        rules,
+        ident,
+        target,
+        draft.kind,
+        at=sane(draft.at, item.received_at),
+        data=draft.data,
+        seq=draft.seq or 0,
+        by=by,
+    )
+
+
+def _receipt(ws: Workspace, rules: Rules, item: InboxItem, draft: Receipt) -> None:
+    key = dedupe_key(item.channel, item.account, draft)
+    data: dict[str, Any] = {"state": draft.state}
+    if draft.by is Role.AGENT:
+        data["by"] = "agent"
+    for name in ("code", "reason"):
+        if getattr(draft, name):
+            data[name] = getattr(draft, name)
+    at = sane(draft.at, item.received_at)
+    for target in _receipt_targets(ws, rules, item, draft):
+        ident = rules.key.hashed("amd", f"{key}|{target}")
+        if ws.get(AmendmentDoc, ident) is None:
+            amend(
+                ws, rules, ident, target, AmendmentKind.STATE, at=at, data=data, seq=draft.seq or 0
+            )
+
+
+def _receipt_targets(ws: Workspace, rules: Rules, item: InboxItem, draft: Receipt) -> list[str]:
+    target = draft.target
+    if target.thread is None or target.up_to_seq is None:
+        return [_target(ws, rules, item, target)]
+    entries = ws.find(
+        Entry,
+        ("thread", "=", target.thread),
+        ("seq", "<=", target.up_to_seq),
+        ("seq", ">", max(0, target.up_to_seq - MAX_CUMULATIVE)),
+    )
+    return [entry.id for entry in entries if _can_rise(entry, draft)]
+
+
+def _can_rise(entry: Entry, draft: Receipt) -> bool:
+    """A cumulative receipt touches only what the other side wrote and is not that far yet."""
+    theirs = Direction.IN if draft.by is Role.AGENT else Direction.OUT
+    held = entry.seen if draft.by is Role.AGENT else entry.delivery
+    rank = STATE_RANK[held.state] if held else -1
+    return entry.direction is theirs and rank < STATE_RANK[draft.state]
+
+
+def _target(ws: Workspace, rules: Rules, item: InboxItem, target: Target) -> str:
+    """Return the entry's id, or the alias that will lead to it once it is there."""
+    if target.entry is not None:
+        return target.entry
+    if target.vendor_id is None:
+        raise ValueError("an amendment has to name its target")
+    alias = alias_id(rules, item.channel, item.account, target.vendor_id)
+    found = ws.get(Alias, alias)
+    return found.entry if found is not None else alias
+
+
+# --- who is who ----------------------------------------------------------------------------------
+
+
+def _identity(ws: Workspace, rules: Rules, item: InboxItem, draft: Identity) -> None:
+    ident = rules.key.hashed("als", dedupe_key(item.channel, item.account, draft))
+    if ws.get(Alias, ident) is not None:
+        return
+    known, into = _named(ws, rules, item, draft, draft.same_as)
+    address, _ = _named(ws, rules, item, draft, draft.address)
+    ws.put(Alias(id=ident, entry=known.id))
+    before = ws.savepoint()
+    try:
+        identity.link(
+            ws,
+            rules,
+            address,
+            ws.need(Customer, into.id),
+            trust=Trust(draft.trust),
+            evidence=draft.evidence,
+            actor=f"{item.channel}:{item.account}",
+        )
+    except Refusal as refusal:  # too large: what else the item says must not be lost with it
+        ws.roll_back(before)
+        tell(
+            ws,
+            rules,
+            "customer.link_suggested",
+            customer=into.id,
+            address=address.id,
+            ref=into.id,
+            data={"evidence": draft.evidence.kind, "refused": refusal.error},
+        )
+    if draft.role_event:
+        _event(
+            ws,
+            rules,
+            item,
+            Event(
+                key=f"{draft.key}|{draft.role_event}",
+                at=draft.at,
+                address=draft.same_as,
+                name=draft.role_event,
+                data={"evidence": draft.evidence.kind},
+            ),
+        )
+
+
+def _named(
+    ws: Workspace, rules: Rules, item: InboxItem, draft: Identity, address: Address
+) -> tuple[AddressDoc, Customer]:
+    """Return an address that is spoken of. Only one of the item's own channel was reached by it."""
+    own = address.scheme == item.channel
+    return identity.ensure_address(
+        ws,
+        rules,
+        address,
+        channel=item.channel if own else "",
+        account=item.account if own else "",
+        at=sane(draft.at, item.received_at),
+        profile=draft.profile if address == draft.same_as else None,
+    )
+
+
+# --- what became of jobs -------------------------------------------------------------------------
+
+
+def _outcome(ws: Workspace, rules: Rules, item: InboxItem, draft: Outcome) -> None:
+    if draft.kind == "send":
+        _send_outcome(ws, rules, item, draft)
+    elif draft.kind == "ticket":
+        _ticket_outcome(ws, rules, draft)
+
+
+def _send_outcome(ws: Workspace, rules: Rules, item: InboxItem, draft: Outcome) -> None:
+    if draft.entry is None:
+        return
+    entry = ws.get(Entry, draft.entry)
+    ident = rules.key.hashed("amd", dedupe_key(item.channel, item.account, draft))
+    if entry is None or entry.erased or ws.get(AmendmentDoc, ident) is not None:
+        return
+    result = draft.result
+    data = {name: result[name] for name in ("state", "code", "reason", "round") if result.get(name)}
+    amend(
+        ws,
+        rules,
+        ident,
+        entry.id,
+        AmendmentKind.STATE,
+        at=sane(draft.at, item.received_at),
+        data=data,
+    )
+    for early in name_entry(ws, rules, entry, result.get("vendor_ids", ())):
+        settle(ws, rules, ws.need(Entry, entry.id), early)
+    if result.get("state") in (DeliveryState.FAILED, DeliveryState.UNKNOWN):
+        _tell_tickets(ws, rules, ws.need(Entry, entry.id), draft)
+
+
+def _tell_tickets(ws: Workspace, rules: Rules, entry: Entry, draft: Outcome) -> None:
+    """A failed or unknown answer reopens its ticket with an internal note."""
+    if entry.conversation is None:
+        return
+    conversation = ws.need(Conversation, entry.conversation)
+    for backend in conversation.backends:
+        ident = rules.key.hashed("job", f"{draft.job}|{draft.key}|failed|{backend}")
+        ws.new(
+            Job(
+                id=ident,
+                lane=f"ticket:{backend}:{conversation.root}",
+                kind="ticket",
+                task="failed_answer",
+                position=ws.position,
+                due_at=rules.now,
+                live=True,
+                state="ready",
+                entry=entry.id,
+                conversation=conversation.id,
+                customer=conversation.customer,
+                backend=backend,
+                args={
+                    "state": draft.result.get("state", ""),
+                    "reason": draft.result.get("reason", ""),
+                },
+            )
+        )
+
+
+def _ticket_outcome(ws: Workspace, rules: Rules, draft: Outcome) -> None:
+    conversation = ws.get(Conversation, draft.conversation or "")
+    if conversation is None or "ticket" not in draft.result:
+        return
+    told = msgspec.convert(draft.result["ticket"], TicketLink)
+    others = tuple(
+        each for each in conversation.tickets if (each.backend, each.id) != (told.backend, told.id)
+    )
+    before = next((t for t in conversation.tickets if t not in others), None)
+    if before == told:
+        return
+    ws.put(replace(conversation, tickets=(*others, told)))
+    changed = before is not None and before.status != told.status
+    tell(
+        ws,
+        rules,
+        "ticket.status_changed" if changed else "ticket.linked",
+        customer=conversation.customer,
+        conversation=conversation.id,
+        ref=conversation.id,
+        data={"backend": told.backend, "ticket": told.id, "status": told.status},
+    )

@@ -1,0 +1,437 @@
+"""From the inbox to the timeline: the one leased writer of a space.
+
+    inbox -> 1 read -> 2 normalize -> 3 plan (drop what is known, identify, conversation,
+    backends) -> 4 write -> 5 commit: entries, customers, conversations, jobs, feed, position
+
+Items are taken in the order of their ids, in batches. Whatever an item does wrong stays its
+own: the batch ends before it, it is tried three times and becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import structlog
+
+from hub.clock import Clock
+from hub.documents import (
+    AddressDoc,
+    Alias,
+    AmendmentDoc,
+    Conversation,
+    Customer,
+    DeadLetter,
+    Entry,
+    InboxItem,
+)
+from hub.entries import alias_id, entry_id
+from hub.identity import address_id
+from hub.ids import new_id
+from hub.planner import plan
+from hub.preparing import Poisoned, Prepared, Preparer
+from hub.rules import Route, Rules
+from hub.steps import reached
+from hub.store.interface import (
+    Commit,
+    CommitUnknown,
+    Fenced,
+    Lease,
+    Store,
+    StoreError,
+    Unavailable,
+)
+from hub.workspace import ById, Find, LastSeq, NotLoaded, Wanted, Workspace
+from normalizer.drafts import Message
+
+log = structlog.get_logger(__name__)
+
+BATCH_BYTES = 4 * 1024 * 1024
+PLAN_ROUNDS = 200  # loads that one item may ask for; more means a planner runs in circles
+TRIES = 3
+IDLE_POLL_S = 0.05  # other processes' items are seen this fast
+DEAD_LETTERS_A_DAY = 1000  # of refused-to-parse items, per account
+
+ChooseRoutes = Callable[[Sequence[Message]], Awaitable[Sequence[Route | None]]]
+MakeRules = Callable[[], Rules]
+Committed = Callable[["Batch"], None]
+Probe = Callable[[InboxItem], Awaitable[bool]]
+"""Try an item where it can do no harm; say whether the process survived it."""
+
+
+async def _guilty(item: InboxItem) -> bool:
+    return False
+
+
+class Batch(msgspec.Struct, kw_only=True):
+    """What one commit did, for whoever is waiting for it in this process."""
+
+    items: int = 0
+    position: int = 0
+    docs: list[Any] = []
+
+
+class Router:
+    """Runs in every process; routes in the one that holds the lease."""
+
+    def __init__(
+        self,
+        store: Store,
+        preparer: Preparer,
+        make_rules: MakeRules,
+        choose_routes: ChooseRoutes,
+        clock: Clock,
+        *,
+        owner: str,
+        lease_s: float = 5.0,
+        batch_items: int = 200,
+        inbox_kept: timedelta = timedelta(days=30),
+        on_commit: Committed = lambda batch: None,
+        probe: Probe | None = None,
+        wake: asyncio.Event | None = None,
+    ) -> None:
+        self._store = store
+        self._preparer = preparer
+        self._make_rules = make_rules
+        self._choose_routes = choose_routes
+        self._clock = clock
+        self._owner = owner
+        self._lease_s = lease_s
+        self._batch_items = batch_items
+        self._inbox_kept = inbox_kept
+        self._on_commit = on_commit
+        self._probe = probe or _guilty
+        self._wake = wake or asyncio.Event()
+        self._stopping = False
+        self._lease: Lease | None = None
+        self._ws = Workspace()
+        self._failures: Counter[str] = Counter()
+        self._parse_failures: Counter[tuple[str, str]] = Counter()
+        self.routed = 0
+
+    @property
+    def leading(self) -> bool:
+        """Whether this process routes at the moment."""
+        return self._lease is not None
+
+    def stop(self) -> None:
+        """Finish the batch at hand, give the lease back and return from :meth:`run`."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Take the lease whenever it is free and route while it is held, until stopped."""
+        while not self._stopping:
+            try:
+                lease = await self._store.router.take(self._owner, self._lease_s)
+                if lease is None:
+                    await self._rest(self._lease_s / 10)
+                    continue
+                await self._lead(lease)
+            except (Fenced, CommitUnknown, Unavailable) as error:
+                log.warning("router_interrupted", reason=str(error))
+                await self._rest(random.uniform(0.05, 0.2))
+            except Exception:
+                log.exception("router_failed")
+                await self._rest(1.0)
+            finally:
+                self._lease = None
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, or less when something wakes the router up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        if not self._stopping:
+            self._wake.clear()
+
+    async def _lead(self, lease: Lease) -> None:
+        self._lease = lease
+        self._ws = Workspace(lease.position)
+        self._failures.clear()
+        log.info("router_leads", epoch=lease.epoch, position=lease.position)
+        if not lease.clean:
+            await self._route_carefully(lease)
+        renewed_at = self._clock.monotonic()
+        while not self._stopping:
+            items = await self._store.inbox.unrouted(self._batch_items, BATCH_BYTES)
+            reached("router.1")
+            if items:
+                await self._route(items)
+                renewed_at = self._clock.monotonic()
+                continue
+            if self._clock.monotonic() - renewed_at > self._lease_s / 3:
+                if not await self._store.router.renew(lease, self._lease_s):
+                    raise Fenced("the lease ended while there was nothing to do")
+                renewed_at = self._clock.monotonic()
+            await self._rest(IDLE_POLL_S)
+        await self._store.router.release(lease)
+        log.info("router_let_go", position=self._ws.position)
+
+    # --- after a crash -------------------------------------------------------------------------
+
+    async def _route_carefully(self, lease: Lease) -> None:
+        """Route what was in flight when the last router went down one by one.
+
+        The item at hand is noted before, so that one that took the process down twice is known
+        at the third start. It is set aside unless a probe shows that it is harmless: the process
+        may have been killed from outside at a bad moment.
+        """
+        for item in await self._store.inbox.unrouted(self._batch_items, BATCH_BYTES):
+            if self._stopping:
+                return
+            again = item.id == lease.suspect
+            if again and not await self._probe(item):
+                poison = Poisoned("router", "it took the router's process down twice")
+                await self._set_aside(item, poison)
+                continue
+            count = lease.suspect_count + 1 if again else 1
+            await self._store.router.mark_suspect(lease, item.id, count)
+            await self._route([item])
+
+    # --- a batch -------------------------------------------------------------------------------
+
+    async def _route(self, items: Sequence[InboxItem]) -> None:
+        """Route items, whatever it takes; halve where it is not clear whose fault it is."""
+        try:
+            done = await self._route_batch(items)
+        except (Fenced, CommitUnknown, Unavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - it has to be found out whose it is
+            self._ws.abandoned(self._lease_position())
+            if len(items) == 1:
+                await self._keep_lease()
+                await self._failed(items[0], _poison_of(error))
+                return
+            half = len(items) // 2
+            log.warning("batch_halved", items=len(items), reason=f"{type(error).__name__}: {error}")
+            await self._keep_lease()
+            await self._route(items[:half])
+            await self._route(items[half:])
+            return
+        if done < len(items):
+            await self._route(items[done:])
+
+    async def _keep_lease(self) -> None:
+        """Renew between attempts: an item that hangs may have used up much of the lease."""
+        assert self._lease is not None
+        if not await self._store.router.renew(self._lease, self._lease_s):
+            raise Fenced("the lease ended while an item hung")
+
+    def _lease_position(self) -> int:
+        assert self._lease is not None
+        return self._lease.position
+
+    async def _route_batch(self, items: Sequence[InboxItem]) -> int:
+        """Commit as many items as go through, in order; return how many are settled."""
+        prepared = await self._preparer.prepare(items)
+        reached("router.2")
+        routes = await self._routes(prepared)
+        rules = self._make_rules()
+        await self._preload(rules, prepared)
+        settled: list[InboxItem] = []
+        redact: list[str] = []
+        for one in prepared:
+            if one.error is None:
+                try:
+                    if not await self._plan(rules, one, routes):
+                        redact.append(one.item.id)
+                except (Fenced, CommitUnknown, Unavailable):
+                    raise
+                except Exception as error:
+                    log.exception("item_not_planned", item=one.item.id)
+                    one.error = Poisoned("plan", f"{type(error).__name__}: {error}")
+            if one.error is not None:
+                if settled:
+                    break  # commit what came before it; it is tried again by itself
+                await self._failed(one.item, one.error)
+                return 1
+            settled.append(one.item)
+        reached("router.3")
+        await self._commit(settled, redact)
+        return len(settled)
+
+    async def _routes(self, prepared: Sequence[Prepared]) -> dict[int, Route | None]:
+        messages = [message for one in prepared for message in one.messages]
+        if not messages:
+            return {}
+        answers = await self._choose_routes(messages)
+        return {id(message): route for message, route in zip(messages, answers, strict=True)}
+
+    async def _plan(self, rules: Rules, one: Prepared, routes: dict[int, Route | None]) -> bool:
+        """Plan an item; load what its planner asks for and start it again."""
+        for _ in range(PLAN_ROUNDS):
+            self._ws.begin()
+            try:
+                keep = True
+                for draft in one.drafts:
+                    keep &= plan(self._ws, rules, one.item, draft, routes.get(id(draft)))
+            except NotLoaded as missing:
+                self._ws.discard()
+                await self._load(missing.wanted)
+                continue
+            except Exception:
+                self._ws.discard()
+                raise
+            self._ws.accept()
+            return keep
+        raise RuntimeError(f"planning asked for more than {PLAN_ROUNDS} loads")
+
+    async def _commit(self, settled: Sequence[InboxItem], redact: Sequence[str]) -> None:
+        assert self._lease is not None
+        inserts, replaces = self._ws.changes()
+        now = self._clock.now()
+        commit = Commit(
+            lease=self._lease,
+            position=self._ws.position,
+            inserts=inserts,
+            replaces=replaces,
+            routed=[item.id for item in settled],
+            redact=list(redact),
+            routed_at=now,
+            expire_at=now + self._inbox_kept,
+        )
+        await self._store.router.commit(commit, self._lease_s)
+        reached("router.5")
+        self._ws.committed()
+        self._lease = msgspec.structs.replace(self._lease, position=self._ws.position)
+        self.routed += len(settled)
+        for item in settled:
+            self._failures.pop(item.id, None)
+        self._on_commit(
+            Batch(items=len(settled), position=self._ws.position, docs=inserts + replaces)
+        )
+
+    # --- items that fail -----------------------------------------------------------------------
+
+    async def _failed(self, item: InboxItem, poison: Poisoned) -> None:
+        self._failures[item.id] += 1
+        if poison.stage == "parse" or self._failures[item.id] >= TRIES:
+            await self._set_aside(item, poison)
+
+    async def _set_aside(self, item: InboxItem, poison: Poisoned) -> None:
+        """Make a dead letter of the item, with all that is needed to replay it."""
+        log.error("dead_letter", item=item.id, stage=poison.stage, reason=poison.reason)
+        now = self._clock.now()
+        whole = msgspec.msgpack.encode(item)
+        if poison.stage == "parse" and self._too_many(item):
+            whole = b""
+        self._ws.begin()
+        self._ws.new(
+            DeadLetter(
+                id=new_id("ded"),
+                kind="inbox",
+                reason=poison.reason[:2000],
+                stage=poison.stage,
+                channel=item.channel,
+                account=item.account,
+                ref=item.id,
+                item=whole,
+                at=now,
+                day=f"{now:%Y-%m-%d}",
+                state="open",
+                attempts=self._failures[item.id],
+            )
+        )
+        self._ws.accept()
+        await self._commit([item], [])
+
+    def _too_many(self, item: InboxItem) -> bool:
+        """Of an account's unreadable requests so many a day are kept whole, the rest is counted."""
+        place = (f"{item.channel}:{item.account}", f"{item.received_at:%Y-%m-%d}")
+        self._parse_failures[place] += 1
+        return self._parse_failures[place] > DEAD_LETTERS_A_DAY
+
+    # --- loading -------------------------------------------------------------------------------
+
+    async def _preload(self, rules: Rules, prepared: Iterable[Prepared]) -> None:
+        """Load by a few large questions what most items of the batch will ask for."""
+        entries: list[str] = []
+        addresses: list[str] = []
+        aliases: list[str] = []
+        for one in prepared:
+            if one.error is not None:
+                continue
+            for draft in one.entries:
+                try:
+                    entries.append(entry_id(rules, one.item.channel, one.item.account, draft))
+                    addresses.append(address_id(rules, draft.address))
+                except ValueError:
+                    continue  # planning the item will say what is wrong with it
+                aliases += [
+                    alias_id(rules, one.item.channel, one.item.account, vendor_id)
+                    for vendor_id in draft.vendor_ids
+                ]
+        ws = self._ws
+        await self._fetch(Entry, ws.missing(Entry, dict.fromkeys(entries)))
+        await self._fetch(Alias, ws.missing(Alias, dict.fromkeys(aliases)))
+        found = await self._fetch(AddressDoc, ws.missing(AddressDoc, dict.fromkeys(addresses)))
+        owners = dict.fromkeys(doc.customer for doc in found if doc.customer)
+        customers = await self._fetch(Customer, ws.missing(Customer, owners))
+        open_ones = dict.fromkeys(
+            ident for doc in customers for ident in (*doc.open, *doc.last_closed)
+        )
+        await self._fetch(Conversation, ws.missing(Conversation, open_ones))
+        await self._fetch_waiting([*entries, *aliases])
+
+    async def _fetch(self, kind: type[Any], ids: Sequence[str]) -> list[Any]:
+        if not ids:
+            return []
+        docs = await self._store.table(kind).get_many(ids)
+        self._ws.load(kind, ids, docs)
+        return list(docs.values())
+
+    async def _fetch_waiting(self, targets: Sequence[str]) -> None:
+        """Find amendments that came before their entry: nearly always there are none."""
+        if not targets:
+            return
+        waiting = await self._store.table(AmendmentDoc).find(
+            {"target": {"$in": list(targets)}, "waiting": True}
+        )
+        by_target: dict[str, list[AmendmentDoc]] = {target: [] for target in targets}
+        for amendment in waiting:
+            by_target[amendment.target].append(amendment)
+        for target, amendments in by_target.items():
+            query = Find(AmendmentDoc, (("target", "=", target), ("waiting", "=", True)))
+            self._ws.load_found(query, amendments)
+
+    async def _load(self, wanted: Wanted) -> None:
+        match wanted:
+            case ById():
+                await self._fetch(wanted.kind, [wanted.id])
+            case Find():
+                docs = await self._store.table(wanted.kind).find(_where(wanted), limit=wanted.limit)
+                self._ws.load_found(wanted, docs)
+            case LastSeq():
+                last = await self._store.table(Entry).find(
+                    {"thread": wanted.thread, "seq": {"$gt": 0}}, sort=[("seq", -1)], limit=1
+                )
+                self._ws.load_seq(wanted.thread, last[0].seq if last else 0)
+
+
+def _poison_of(error: Exception) -> Poisoned:
+    if isinstance(error, Poisoned):
+        return error
+    stage = "store" if isinstance(error, StoreError) else "router"
+    reason = "it hangs" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
+    return Poisoned(stage, reason)
+
+
+_OPERATORS = {"<=": "$lte", ">": "$gt"}
+
+
+def _where(query: Find) -> dict[str, Any]:
+    where: dict[str, Any] = {}
+    for field, op, value in query.conditions:
+        name = "_id" if field == "id" else field
+        if op == "=":
+            where[name] = value
+        else:
+            where.setdefault(name, {})[_OPERATORS[op]] = value
+    return where

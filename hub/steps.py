@@ -1,0 +1,61 @@
+"""The numbered steps of the data flow, each a place where a test can stop the process.
+
+In production :func:`reached` does nothing. ``OMNILINE_STOP_AT=router.3:2`` kills the process
+without any clean-up the second time it reaches that step, as a crash would; tests in one
+process put a function into ``watchers``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+STEPS = {
+    "intake.1": "the request was verified",
+    "intake.2": "it was parsed",
+    "intake.3": "it is in the inbox or the spool",
+    "intake.4": "it is about to be acknowledged",
+    "spool.1": "a record is in the spool",
+    "spool.2": "drained records are in the inbox, and still in the spool",
+    "router.1": "items were read from the inbox",
+    "router.2": "they were normalized",
+    "router.3": "they were planned",
+    "router.4": "the transaction is written, not committed",
+    "router.5": "the transaction is committed",
+    "jobs.1": "a lane was claimed",
+    "jobs.2": "the job is marked as being sent",
+    "jobs.3": "the outside has done it",
+    "jobs.4": "the outcome is kept in the job",
+    "jobs.5": "the outcome's item is in the inbox",
+    "jobs.6": "the job is done",
+}
+
+watchers: dict[str, Callable[[], None]] = {}
+
+
+def reached(step: str) -> None:
+    """Say that a step was reached."""
+    if watchers and (watcher := watchers.get(step)) is not None:
+        watcher()
+
+
+def _arm_from_environment() -> None:
+    wanted = os.environ.get("OMNILINE_STOP_AT")
+    if not wanted:
+        return
+    step, _, count = wanted.partition(":")
+    if step not in STEPS:
+        raise SystemExit(f"OMNILINE_STOP_AT names no step: {step}; known: {', '.join(STEPS)}")
+    left = int(count or 1)
+
+    def stop() -> None:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    watchers[step] = stop
+
+
+_arm_from_environment()

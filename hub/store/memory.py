@@ -1,0 +1,389 @@
+"""The in-memory twin of the store: for plugin authors' tests and for the planners' models.
+
+It keeps documents encoded, as the database does, so that a struct that cannot be stored fails
+here as well. One process only; nothing survives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from hub.documents import Doc, InboxItem
+from hub.ids import new_id
+from hub.store.codec import Codec
+from hub.store.interface import (
+    Commit,
+    Fenced,
+    LaneLease,
+    Lease,
+    Sort,
+    StoreError,
+    Where,
+)
+
+D = TypeVar("D", bound=Doc)
+Row = dict[str, Any]
+_MISSING = object()
+
+
+def _values(row: Any, path: str) -> list[Any]:
+    """Return what a dotted path finds, looking into arrays as MongoDB does."""
+    found = [row]
+    for step in path.split("."):
+        deeper = []
+        for value in found:
+            if isinstance(value, dict) and step in value:
+                deeper.append(value[step])
+            elif isinstance(value, list | tuple):
+                deeper += [each[step] for each in value if isinstance(each, dict) and step in each]
+        found = deeper
+    return found
+
+
+def _compare(test: Callable[[Any, Any], bool]) -> Callable[[list[Any], Any], bool]:
+    def holds(values: list[Any], operand: Any) -> bool:
+        return any(type(v) is type(operand) and test(v, operand) for v in _spread(values))
+
+    return holds
+
+
+def _spread(values: list[Any]) -> list[Any]:
+    spread = list(values)
+    for value in values:
+        if isinstance(value, list | tuple):
+            spread += value
+    return spread
+
+
+def _equal(values: list[Any], operand: Any) -> bool:
+    return operand in _spread(values) or (operand is None and not values)
+
+
+_OPERATORS: dict[str, Callable[[list[Any], Any], bool]] = {
+    "$eq": _equal,
+    "$ne": lambda values, operand: not _equal(values, operand),
+    "$in": lambda values, operand: any(_equal(values, each) for each in operand),
+    "$nin": lambda values, operand: not any(_equal(values, each) for each in operand),
+    "$exists": lambda values, operand: bool(values) is bool(operand),
+    "$lt": _compare(lambda a, b: a < b),
+    "$lte": _compare(lambda a, b: a <= b),
+    "$gt": _compare(lambda a, b: a > b),
+    "$gte": _compare(lambda a, b: a >= b),
+    "$regex": lambda values, operand: any(
+        isinstance(v, str) and re.search(operand, v) for v in _spread(values)
+    ),
+}
+
+
+def matches(row: Row, where: Where) -> bool:
+    """Say whether ``row`` fulfils the part of MongoDB's query language that Table allows."""
+    for path, condition in where.items():
+        if path == "$or":
+            if not any(matches(row, each) for each in condition):
+                return False
+            continue
+        values = _values(row, path)
+        operators = isinstance(condition, dict) and any(k.startswith("$") for k in condition)
+        checks = condition if operators else {"$eq": condition}
+        if not all(_OPERATORS[name](values, operand) for name, operand in checks.items()):
+            return False
+    return True
+
+
+class MemoryTable(Generic[D]):
+    def __init__(self, kind: type[D], rows: dict[Any, Row], codec: Codec) -> None:
+        self._kind = kind
+        self._rows = rows
+        self._codec = codec
+
+    def _decode(self, row: Row) -> D:
+        return self._codec.decode(self._kind, deepcopy(row))
+
+    async def get(self, ident: Any) -> D | None:
+        row = self._rows.get(ident)
+        return None if row is None else self._decode(row)
+
+    async def get_many(self, ids: Iterable[Any]) -> dict[Any, D]:
+        return {i: self._decode(self._rows[i]) for i in ids if i in self._rows}
+
+    async def known(self, ids: Iterable[Any]) -> set[Any]:
+        return {i for i in ids if i in self._rows}
+
+    async def insert(self, docs: Sequence[D]) -> set[Any]:
+        there = set()
+        for doc in docs:
+            row = self._codec.encode(doc)
+            if row["_id"] in self._rows:
+                there.add(row["_id"])
+            else:
+                self._rows[row["_id"]] = row
+        return there
+
+    async def put(self, docs: Sequence[D]) -> None:
+        for doc in docs:
+            row = self._codec.encode(doc)
+            self._rows[row["_id"]] = row
+
+    async def swap(self, doc: D, expect: Where) -> bool:
+        row = self._codec.encode(doc)
+        old = self._rows.get(row["_id"])
+        if old is None or not matches(old, expect):
+            return False
+        self._rows[row["_id"]] = row
+        return True
+
+    async def find(
+        self, where: Where, *, sort: Sort = (), limit: int = 0, hint: str | None = None
+    ) -> list[D]:
+        rows = [row for row in self._rows.values() if matches(row, where)]
+        for field, way in reversed(sort):
+            rows.sort(key=lambda row: _sortable(row, field), reverse=way < 0)
+        return [self._decode(row) for row in (rows[:limit] if limit else rows)]
+
+    async def count(self, where: Where, *, limit: int = 0) -> int:
+        count = sum(matches(row, where) for row in self._rows.values())
+        return min(count, limit) if limit else count
+
+    async def delete(self, where: Where) -> int:
+        doomed = [ident for ident, row in self._rows.items() if matches(row, where)]
+        for ident in doomed:
+            del self._rows[ident]
+        return len(doomed)
+
+
+def _sortable(row: Row, field: str) -> tuple[bool, Any]:
+    value = next(iter(_values(row, field)), None)
+    return (value is not None, value)
+
+
+class MemoryInbox:
+    def __init__(self, rows: dict[Any, Row], codec: Codec) -> None:
+        self._rows = rows
+        self._codec = codec
+        self.failing: StoreError | None = None  # set by tests: the database is away
+
+    async def put(self, items: Sequence[InboxItem]) -> list[StoreError | None]:
+        if self.failing is not None:
+            raise self.failing
+        for item in items:
+            self._rows.setdefault(item.id, self._codec.encode(item))
+        return [None] * len(items)
+
+    async def unrouted(self, limit: int, max_bytes: int) -> list[InboxItem]:
+        items: list[InboxItem] = []
+        size = 0
+        for ident in sorted(i for i, row in self._rows.items() if row.get("open")):
+            item = self._codec.decode(InboxItem, deepcopy(self._rows[ident]))
+            size += len(item.raw) + len(item.drafts)
+            if len(items) >= limit or (items and size > max_bytes):
+                break
+            items.append(item)
+        return items
+
+    async def backlog(self) -> tuple[int, int, datetime | None]:
+        waiting = [row for row in self._rows.values() if row.get("open")]
+        size = sum(len(row.get("raw", b"")) + len(row.get("drafts", b"")) for row in waiting)
+        return len(waiting), size, min((row["received_at"] for row in waiting), default=None)
+
+    async def reopen(self, ids: Sequence[str]) -> int:
+        rows = [self._rows[i] for i in ids if i in self._rows]
+        for row in rows:
+            row["open"] = True
+            row.pop("routed_at", None)
+            row.pop("expire_at", None)
+        return len(rows)
+
+    async def redact(self, where: Where) -> int:
+        rows = [row for row in self._rows.values() if matches(row, where)]
+        for row in rows:
+            for name in ("raw", "drafts", "raw_blob"):
+                row.pop(name, None)
+        return len(rows)
+
+
+class MemoryRouter:
+    def __init__(self, collections: dict[str, dict[Any, Row]], codec: Codec) -> None:
+        self._collections = collections
+        self._codec = codec
+        self._owner = ""
+        self._epoch = 0
+        self._position = 0
+        self._generation = int(time.time())
+        self._expires = 0.0
+        self._clean = True
+        self._suspect = ("", 0)
+
+    async def take(self, owner: str, seconds: float) -> Lease | None:
+        if self._owner != owner and self._expires > time.monotonic():
+            return None
+        clean = self._clean
+        self._owner, self._clean = owner, False
+        self._epoch += 1
+        self._expires = time.monotonic() + seconds
+        return Lease(
+            owner=owner,
+            epoch=self._epoch,
+            position=self._position,
+            generation=self._generation,
+            clean=clean,
+            suspect=self._suspect[0],
+            suspect_count=self._suspect[1],
+        )
+
+    def _holds(self, lease: Lease) -> bool:
+        return (self._owner, self._epoch) == (lease.owner, lease.epoch)
+
+    async def renew(self, lease: Lease, seconds: float) -> bool:
+        if self._holds(lease):
+            self._expires = time.monotonic() + seconds
+        return self._holds(lease)
+
+    async def release(self, lease: Lease) -> None:
+        if self._holds(lease):
+            self._owner, self._expires, self._clean = "", 0.0, True
+
+    async def mark_suspect(self, lease: Lease, item: str, count: int) -> None:
+        if not self._holds(lease):
+            raise Fenced("the router's lease has moved on")
+        self._suspect = (item, count)
+
+    async def commit(self, commit: Commit, seconds: float) -> None:
+        if not self._holds(commit.lease):
+            raise Fenced("the router's lease has moved on")
+        inserts = [(doc.collection, self._codec.encode(doc)) for doc in commit.inserts]
+        replaces = [(doc.collection, self._codec.encode(doc)) for doc in commit.replaces]
+        for name, row in inserts:
+            if row["_id"] in self._collections.setdefault(name, {}):
+                raise StoreError(f"{name} has {row['_id']} already")
+        for name, row in inserts + replaces:
+            self._collections.setdefault(name, {})[row["_id"]] = row
+        inbox = self._collections.setdefault(InboxItem.collection, {})
+        for ident in commit.routed:
+            if ident in inbox:
+                inbox[ident].pop("open", None)
+                inbox[ident] |= {"routed_at": commit.routed_at, "expire_at": commit.expire_at}
+        for ident in commit.redact:
+            for name in ("raw", "drafts", "raw_blob"):
+                inbox.get(ident, {}).pop(name, None)
+        self._position = commit.position
+        self._suspect = ("", 0)
+        self._expires = time.monotonic() + seconds
+
+    async def position(self) -> tuple[int, int]:
+        return self._generation, self._position
+
+    async def holder(self) -> tuple[str, bool]:
+        alive = self._expires > time.monotonic()
+        return (self._owner if alive else "", alive)
+
+
+class MemoryLanes:
+    def __init__(self) -> None:
+        self._lanes: dict[str, tuple[str, float]] = {}
+
+    async def claim(self, lanes: Sequence[str], owner: str, seconds: float) -> list[LaneLease]:
+        token = new_id("tok")
+        now = time.monotonic()
+        claimed = [lane for lane in lanes if self._lanes.get(lane, ("", 0.0))[1] <= now]
+        for lane in claimed:
+            self._lanes[lane] = (token, now + seconds)
+        return [LaneLease(lane, token) for lane in claimed]
+
+    async def renew(self, lease: LaneLease, seconds: float) -> bool:
+        if self._lanes.get(lease.lane, ("", 0.0))[0] != lease.token:
+            return False
+        self._lanes[lease.lane] = (lease.token, time.monotonic() + seconds)
+        return True
+
+    async def release(self, lease: LaneLease, *, park_s: float = 0) -> None:
+        if self._lanes.get(lease.lane, ("", 0.0))[0] != lease.token:
+            return
+        if park_s > 0:
+            self._lanes[lease.lane] = ("", time.monotonic() + park_s)
+        else:
+            del self._lanes[lease.lane]
+
+    async def parked(self) -> set[str]:
+        now = time.monotonic()
+        return {lane for lane, (_, until) in self._lanes.items() if until > now}
+
+
+class MemoryBlobs:
+    def __init__(self) -> None:
+        self._blobs: dict[str, tuple[bytes, Mapping[str, Any]]] = {}
+
+    async def put(
+        self, data: bytes | AsyncIterator[bytes], *, metadata: Mapping[str, Any] | None = None
+    ) -> str:
+        blob = new_id("blb")
+        whole = data if isinstance(data, bytes) else b"".join([chunk async for chunk in data])
+        self._blobs[blob] = (whole, dict(metadata or {}))
+        return blob
+
+    async def read(self, blob: str) -> bytes:
+        if blob not in self._blobs:
+            raise StoreError(f"the blob {blob} is not there (expired or erased)")
+        return self._blobs[blob][0]
+
+    async def stream(self, blob: str) -> AsyncIterator[bytes]:
+        yield await self.read(blob)
+
+    async def delete(self, blob: str) -> None:
+        self._blobs.pop(blob, None)
+
+    async def metadata(self, blob: str) -> Mapping[str, Any] | None:
+        return self._blobs[blob][1] if blob in self._blobs else None
+
+
+class MemorySignals:
+    def __init__(self) -> None:
+        self._listeners: set[asyncio.Queue[tuple[str, Mapping[str, Any]]]] = set()
+
+    async def publish(self, topic: str, payload: Mapping[str, Any]) -> None:
+        for queue in self._listeners:
+            queue.put_nowait((topic, dict(payload)))
+
+    async def listen(self) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
+        queue: asyncio.Queue[tuple[str, Mapping[str, Any]]] = asyncio.Queue()
+        self._listeners.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._listeners.discard(queue)
+
+
+class MemoryStore:
+    """A space in memory, public as ``hub.testing.MemoryStore``."""
+
+    def __init__(self, codec: Codec | None = None) -> None:
+        self._codec = codec or Codec()
+        self._collections: dict[str, dict[Any, Row]] = {}
+        self.inbox = MemoryInbox(self._rows(InboxItem), self._codec)
+        self.router = MemoryRouter(self._collections, self._codec)
+        self.lanes = MemoryLanes()
+        self.blobs = MemoryBlobs()
+        self.signals = MemorySignals()
+
+    def _rows(self, kind: type[Doc]) -> dict[Any, Row]:
+        return self._collections.setdefault(kind.collection, {})
+
+    def table(self, kind: type[D]) -> MemoryTable[D]:
+        return MemoryTable(kind, self._rows(kind), self._codec)
+
+    async def prepare(self, kinds: Sequence[type[Doc]]) -> None:
+        for kind in kinds:
+            self._rows(kind)
+
+    async def ping(self) -> None:
+        if self.inbox.failing is not None:
+            raise self.inbox.failing
+
+    async def close(self) -> None:
+        self._collections.clear()

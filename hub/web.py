@@ -1,0 +1,206 @@
+"""The HTTP server: the doors for vendors, backends and connectors' own paths, and operations.
+
+The API below ``/api``, the feed and the console are added by their own packages.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import structlog
+from aiohttp import web
+from prometheus_client import generate_latest
+
+from hub.api.problems import problem, problem_response
+from hub.backend_contract import TicketBackend
+from hub.clock import Clock
+from hub.contract import Connector, Refused, Request
+from hub.doors import Doors
+from hub.inbox_writer import Overloaded
+from hub.intake import Intake
+from hub.metrics import Metrics
+from hub.overload import Overload
+from hub.services import HubServices
+from hub.store.interface import StoreError
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER_S = "5"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Web:
+    """Builds the application; one per process."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        overload: Overload,
+        services: HubServices,
+        doors: Doors,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        connectors: Mapping[tuple[str, str], Connector[Any]],
+        backends: Mapping[str, TicketBackend],
+        ready: Callable[[], Awaitable[Sequence[str]]],
+        inbound: Callable[[str, str], str],
+        public_url: str = "",
+        trusted_proxies: Sequence[str] = (),
+        max_body_bytes: int = 1024 * 1024,
+    ) -> None:
+        self._intake = intake
+        self._overload = overload
+        self._services = services
+        self._doors = doors
+        self._metrics = metrics
+        self._clock = clock
+        self._connectors = connectors
+        self._backends = backends
+        self._ready = ready
+        self._inbound = inbound
+        self._trusted = [ip_network(each) for each in trusted_proxies]
+        self._max_body_bytes = max_body_bytes
+        self.public_url = public_url
+
+    def build(self) -> web.Application:
+        app = web.Application(middlewares=[errors_as_problems], client_max_size=64 * 1024 * 1024)
+        app.router.add_route("*", "/in/{channel}/{account}{sub:(/.*)?}", self._vendor)
+        app.router.add_post("/backends/{name}/events", self._backend)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics_page)
+        for (_, key), connector in self._connectors.items():
+            if connector.mount == "in":
+                continue
+            for route in connector.routes():
+                app.router.add_route(
+                    route.method, f"/{connector.mount}/{key}{route.path}", route.handler
+                )
+        return app
+
+    # --- vendors -------------------------------------------------------------------------------
+
+    async def _vendor(self, request: web.Request) -> web.StreamResponse:
+        began = time.perf_counter()
+        place = (request.match_info["channel"], request.match_info["account"])
+        connector = self._connectors.get(place)
+        if connector is None or connector.mount != "in" or self._inbound(*place) == "off":
+            raise web.HTTPNotFound
+        self._overload.admit_webhook()
+        body = await read_body(request, min(connector.max_body_bytes, self._max_body_bytes))
+        vendor = Request(
+            method=request.method,
+            url=self.public_url + request.raw_path,
+            path=request.match_info["sub"],
+            query_string=request.rel_url.raw_query_string,
+            headers={name.lower(): value for name, value in request.headers.items()},
+            body=body,
+            remote=self.remote(request),
+            received_at=self._clock.now(),
+        )
+        answer = await self._intake.webhook(connector, vendor)
+        if connector.polls():
+            self._doors.hint(connector)
+        self._metrics.ack_seconds.observe(time.perf_counter() - began)
+        return web.Response(
+            status=answer.status,
+            body=answer.body,
+            headers={"Content-Type": answer.content_type, **answer.headers},
+        )
+
+    def remote(self, request: web.Request) -> str:
+        """Return the caller's address; X-Forwarded-For is believed from trusted proxies only."""
+        remote = request.remote or ""
+        hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
+        while hops and hops[-1] and self._is_trusted(remote):
+            remote = hops.pop()
+        return remote
+
+    def _is_trusted(self, remote: str) -> bool:
+        try:
+            address = ip_address(remote)
+        except ValueError:
+            return False
+        return any(address in network for network in self._trusted)
+
+    # --- backends ------------------------------------------------------------------------------
+
+    async def _backend(self, request: web.Request) -> web.StreamResponse:
+        backend = self._backends.get(request.match_info["name"])
+        if backend is None:
+            raise web.HTTPNotFound
+        self._overload.admit_webhook()
+        body = await read_body(request, self._max_body_bytes)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        try:
+            events = backend.parse_webhook(headers, body, self._clock.now())
+        except Refused as refused:
+            self._metrics.refused.labels("backend", backend.name, refused.reason).inc()
+            return problem_response("unauthorized", "the signature is not valid", refused.status)
+        await self._services.backend_said(backend.name, events, body)
+        return web.Response(status=202)
+
+    # --- operations ----------------------------------------------------------------------------
+
+    async def _healthz(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"status": "ok"})
+
+    async def _readyz(self, request: web.Request) -> web.StreamResponse:
+        problems = list(await self._ready())
+        return web.json_response(
+            {"status": "ready" if not problems else "not ready", "problems": problems},
+            status=200 if not problems else 503,
+        )
+
+    async def _metrics_page(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(
+            body=generate_latest(self._metrics.registry),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """Read a body of at most ``limit`` bytes; a larger one is refused before it is read."""
+    if request.content_length is not None and request.content_length > limit:
+        raise web.HTTPRequestEntityTooLarge(limit, request.content_length)
+    if not request.can_read_body:
+        return b""
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            raise web.HTTPRequestEntityTooLarge(limit, len(body))
+    return bytes(body)
+
+
+@web.middleware
+async def errors_as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every error as a problem document; say nothing of what is inside."""
+    try:
+        return await handler(request)
+    except Overloaded as error:
+        response = problem_response("unavailable", str(error), 503)
+        response.headers["Retry-After"] = RETRY_AFTER_S
+        return response
+    except StoreError as error:
+        log.warning("request_without_database", path=request.path, reason=str(error))
+        response = problem_response("unavailable", "the database cannot be reached", 503)
+        response.headers["Retry-After"] = RETRY_AFTER_S
+        return response
+    except web.HTTPException as error:
+        if error.status < 400 or error.content_type == "application/problem+json":
+            raise
+        headers = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+        response = problem(error.status, error.reason)
+        response.headers.update(headers)
+        return response
+    except (ConnectionResetError, json.JSONDecodeError):
+        raise
+    except Exception:
+        log.exception("request_failed", method=request.method, path=request.path)
+        return problem_response("internal", "something went wrong on our side", 500)

@@ -1,0 +1,1 @@
+"""Everything pluggable that is not a channel: ticket backends, feed sinks, service behaviours."""

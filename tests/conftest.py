@@ -1,0 +1,50 @@
+"""Fixtures for a real MongoDB: one server per run (and xdist worker), one database per test."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pymongo
+import pytest
+
+from tests.support.mongo import OwnMongod, sockets_of_cancelled_connections_closed
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_sockets_left_by_pymongo() -> Iterator[None]:
+    with sockets_of_cancelled_connections_closed():
+        yield
+
+
+@pytest.fixture(scope="session")
+def mongod() -> Iterator[OwnMongod]:
+    """The run's MongoDB. Do not kill or freeze it: others use it too (take an `OwnMongod`)."""
+    with OwnMongod() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mongod_url(mongod: OwnMongod) -> str:
+    """The URL of the run's MongoDB."""
+    return mongod.url
+
+
+@pytest.fixture(scope="session")
+def _mongo_janitor(mongod: OwnMongod) -> Iterator[pymongo.MongoClient[dict[str, object]]]:
+    with mongod.client() as client:
+        yield client
+
+
+@pytest.fixture
+def mongo_db_name(_mongo_janitor: pymongo.MongoClient[dict[str, object]]) -> Iterator[str]:
+    """The name of a database of the test's own, dropped after it."""
+    name = f"test_{uuid.uuid4().hex[:20]}"
+    yield name
+    _mongo_janitor.drop_database(name)
+
+
+@pytest.fixture
+def mongo_url(mongod_url: str, mongo_db_name: str) -> str:
+    """The URL of the run's MongoDB, for a test that uses `mongo_db_name` on it."""
+    return mongod_url

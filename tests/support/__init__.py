@@ -1,0 +1,1 @@
+"""Helpers the tests share: real servers, fakes and waiting for conditions."""
