@@ -84,6 +84,7 @@ class Switches:
     """
 
     def __init__(self, store: Store, configured: Mapping[str, Mapping[str, str]]) -> None:
+        self._store = store
         self._table = store.table(State)
         self._configured = {name: dict(values) for name, values in configured.items()}
         self._set: dict[str, dict[str, str]] = {}
@@ -134,3 +135,6 @@ class Switches:
             if stored:
                 break
         await self.refresh()
+        if switch == "inbound" and value == "on" and name != "all":
+            channel, _, account = name.partition(":")
+            await self._store.inbox.release(channel, account)

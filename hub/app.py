@@ -15,6 +15,7 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import aiohttp
@@ -29,9 +30,9 @@ from hub.clock import Clock, SystemClock
 from hub.config import Config, ConfigError, Problem, parse_settings
 from hub.contract import Account, Connector
 from hub.dispatch import Dispatcher
-from hub.documents import CORE, Operation
+from hub.documents import CORE, InboxItem, Operation
 from hub.doors import Doors
-from hub.feed import FeedTail
+from hub.feed.tail import FeedTail
 from hub.housekeeping import Housekeeping
 from hub.ids import new_id
 from hub.inbox_writer import InboxWriter
@@ -44,6 +45,8 @@ from hub.overload import Overload
 from hub.plugin_context import ConnectorContext, PluginContext
 from hub.plugin_host import PluginHost
 from hub.preparing import Preparer
+from hub.probe import survives
+from hub.route_choice import RouteChooser
 from hub.router import Batch, Router
 from hub.rules import Route, Rules
 from hub.services import HubServices
@@ -56,13 +59,14 @@ from hub.store.mongod import EmbeddedMongod
 from hub.store.server_check import check_server
 from hub.web import Web
 from normalizer.capabilities import Capabilities
-from normalizer.drafts import Message, Outcome
+from normalizer.drafts import Outcome
 
 log = structlog.get_logger(__name__)
 
 Role = Literal["run", "serve", "worker"]
 HTTP_CONNECT_S = 5
 HTTP_TOTAL_S = 30
+STALLS_SHOWN_S = 60.0
 
 
 class StartFailed(Exception):
@@ -214,7 +218,14 @@ class Hub:
             timeout=aiohttp.ClientTimeout(total=HTTP_TOTAL_S, connect=HTTP_CONNECT_S)
         )
         self._stack.push_async_callback(http.close)
-        self.intake = Intake(self.writer, self.store.blobs, self.key, self.clock, self.metrics)
+        self.intake = Intake(
+            self.writer,
+            self.store.blobs,
+            self.key,
+            self.clock,
+            self.metrics,
+            self.switches.inbound,
+        )
         self.services = HubServices(
             self.store,
             self.intake,
@@ -232,7 +243,7 @@ class Hub:
     async def _start_plugins(self) -> None:
         self.host = PluginHost.for_config(self.config, clock=self.clock)
         self.host.discover(self.settings.plugin_modules)
-        self.loop_watch = LoopWatch(self.host.owners)
+        self.loop_watch = LoopWatch(self.host.owners, lambda: self.host.current)
         self.loop_watch.start()
         self._stack.callback(self.loop_watch.stop)
         problems = [*self._make_connectors(), *self._make_backends()]
@@ -243,6 +254,7 @@ class Hub:
             answer = await self.host.ask_one(plugin, "plugin_started", context=context)
             if answer is not None and answer.error is not None:
                 raise StartFailed(f"the plugin {plugin} did not start: {answer.error}")
+        self._stack.push_async_callback(self.host.aclose)
         self._stack.push_async_callback(self.host.ask, "plugin_stopped")
         for connector in self.connectors.values():
             await connector.start()
@@ -336,17 +348,23 @@ class Hub:
             self.store,
             preparer,
             self._rules,
-            self._choose_routes,
+            RouteChooser(
+                self.host, min(settings.hook_timeout_s, settings.router_lease_s / 5)
+            ).choose,
             self.clock,
             owner=self.owner,
             lease_s=settings.router_lease_s,
             batch_items=settings.router_batch,
             inbox_kept=timedelta(days=settings.inbox_days),
             on_commit=self._committed,
+            probe=self._probe,
             wake=self.writer.stored,
         )
         task = asyncio.create_task(self.router.run(), name="router")
         self._stack.push_async_callback(_stopped, self.router.stop, task)
+
+    async def _probe(self, item: InboxItem) -> bool:
+        return await survives(item, Path(self.config.source.file))
 
     def _rules(self) -> Rules:
         settings = self.settings
@@ -363,19 +381,6 @@ class Hub:
 
     def _capabilities_of(self, channel: str) -> Capabilities:
         return self._capabilities.get(channel, _NOTHING)
-
-    async def _choose_routes(self, messages: Sequence[Message]) -> Sequence[Route | None]:
-        """Ask the plugins; of those that decide about a message the first wins."""
-        routes: list[Route | None] = [None] * len(messages)
-        deadline_s = min(self.settings.hook_timeout_s, self.settings.router_lease_s / 5)
-        for answer in await self.host.ask(
-            "choose_ticket_route", items=len(messages), deadline_s=deadline_s, messages=messages
-        ):
-            if answer.error is not None:
-                raise answer.error
-            for place, route in enumerate(answer.value):
-                routes[place] = routes[place] or route
-        return routes
 
     def _committed(self, batch: Batch) -> None:
         """Wake up whoever waits for what the router has just committed."""
@@ -498,7 +503,9 @@ class Hub:
             problems.append(f"spooling: {self.spool.pending} records wait for the database")
         if self.overload.full:
             problems.append(f"full: {self.overload.full}")
-        problems += [f"event loop blocked: {stall}" for stall in self.loop_watch.recent()]
+        problems += [
+            f"event loop blocked: {stall}" for stall in self.loop_watch.recent(STALLS_SHOWN_S)
+        ]
         return problems
 
 

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from hub import conversations, identity
 from hub.documents import (
     AddressDoc,
+    AmendmentDoc,
     Conversation,
     Customer,
     Delivery,
@@ -432,6 +433,29 @@ def _changed(
     at = sane(None, context.item.received_at)
     amend(ws, rules, ident, entry.id, kind, at=at, data=data, by=by)
     return {"entry": entry.id, "rev": ws.need(Entry, entry.id).rev}
+
+
+class Seen(Args, frozen=True, kw_only=True):
+    """Our side has received or read what a customer wrote."""
+
+    entry: str
+    state: DeliveryState = DeliveryState.READ
+
+
+@command("seen", Seen)
+def _seen(ws: Workspace, rules: Rules, context: Context, args: Seen) -> Result:
+    entry = ws.get(Entry, args.entry)
+    if entry is None or entry.erased or entry.direction is not Direction.IN:
+        raise Refusal("not-found", f"there is no message {args.entry} of a customer", 404)
+    if args.state not in (DeliveryState.DELIVERED, DeliveryState.READ):
+        raise Refusal("bad-request", "a message is delivered or read", 422)
+    ident = rules.key.hashed("amd", f"seen|{entry.id}|{args.state}")
+    if ws.get(AmendmentDoc, ident) is None:
+        data = {"state": args.state, "by": "agent"}
+        amend(
+            ws, rules, ident, entry.id, AmendmentKind.STATE, at=context.item.received_at, data=data
+        )
+    return {"entry": entry.id}
 
 
 # --- who is who ------------------------------------------------------------------------------

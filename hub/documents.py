@@ -61,6 +61,7 @@ class InboxItem(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id"
     operation: str | None = None  # who waits for the result
     failed: str | None = None  # why parse failed; such an item becomes a dead letter
     open: bool = False  # not routed yet
+    held: bool = False  # the account is switched to store-only: not routed until it is on again
     routed_at: datetime | None = None
     expire_at: datetime | None = None
 

@@ -8,7 +8,7 @@ returns when the item is durable. Nothing is acknowledged before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -56,12 +56,14 @@ class Intake:
         key: SpaceKey,
         clock: Clock,
         metrics: Metrics,
+        inbound: Callable[[str, str], str] = lambda channel, account: "on",
     ) -> None:
         self._writer = writer
         self._blobs = blobs
         self._key = key
         self._clock = clock
         self._metrics = metrics
+        self._inbound = inbound
 
     async def webhook(self, connector: Connector[Any], request: Request) -> Answer:
         """Take a vendor's request in and return what the vendor is told.
@@ -165,6 +167,7 @@ class Intake:
         blob = None
         if len(raw) > RAW_INLINE_BYTES:
             raw, blob = await self._to_blob(ident, raw)
+        held = self._inbound(channel, account) == "store-only"
         item = InboxItem(
             id=ident,
             channel=channel,
@@ -177,7 +180,8 @@ class Intake:
             addresses=self._addresses(drafts),
             operation=operation,
             failed=failed,
-            open=True,
+            open=not held,
+            held=held,
         )
         await self._writer.put(item, may_spool=may_spool)
         self._metrics.received.labels(channel, account, door).inc()

@@ -8,6 +8,7 @@ channel at once. It cannot be cut off, so it is named: in the log while it lasts
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import threading
 import time
@@ -25,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Stall(msgspec.Struct, frozen=True, kw_only=True):
-    """One time that the event loop stood still. ``seconds`` is None while it lasts.
+    """One time that the event loop stood still, noticed at ``at``; ``seconds``: None = it lasts.
 
     ``plugin`` is whose code held it up, empty when it was nobody's; ``where`` is the line;
     ``asked`` is the plugin whose hook was being called, empty outside of hooks.
@@ -36,6 +37,11 @@ class Stall(msgspec.Struct, frozen=True, kw_only=True):
     where: str
     asked: str
     seconds: float | None = None
+
+    def __str__(self) -> str:
+        whose = f"plugin {self.plugin}, " if self.plugin else ""
+        lasted = "still lasting" if self.seconds is None else f"{self.seconds:.1f} s"
+        return f"{whose}{self.where} ({lasted}, noticed {self.at:%H:%M:%S} UTC)"
 
 
 class LoopWatch:
@@ -92,9 +98,14 @@ class LoopWatch:
         self._thread.join()
         self._thread = None
 
-    def recent(self) -> tuple[Stall, ...]:
-        """The last stalls, oldest first."""
-        return self._stalls
+    def recent(self, within_s: float = math.inf) -> tuple[Stall, ...]:
+        """The last stalls, oldest first; of those that are over only the ones of ``within_s``."""
+        now = SystemClock().now()
+        return tuple(
+            stall
+            for stall in self._stalls
+            if stall.seconds is None or (now - stall.at).total_seconds() <= within_s
+        )
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         self._last_turn = time.monotonic()

@@ -17,7 +17,7 @@ import structlog
 from pluggy import HookImpl
 
 from hub.clock import Clock
-from hub.plugin_owners import Owners
+from hub.plugin_owners import Owners, Place
 from hub.plugin_strikes import SUSPENDED_S, Strikes
 
 _GRACE_S = 0.1  # what a call that was cut may use to tidy up
@@ -44,6 +44,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     plugin: str
     value: Any = None
     error: HookFailed | None = None
+    suspended: bool = False  # it was not asked, because it failed too often
 
 
 class HookState(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +90,8 @@ class HookCalls:
             admission = "skip"
         if admission == "skip":
             reason = f"suspended after: {strikes.reason}"
-            return Answer(plugin=plugin, error=HookFailed(plugin, hook, reason))
+            skipped = HookFailed(plugin, hook, reason)
+            return Answer(plugin=plugin, error=skipped, suspended=True)
         began = self._clock.monotonic()
         value, error, failure, hang = None, None, "", False
         try:
@@ -223,7 +225,7 @@ class _Stopped(Exception):
 
 def describe(raised: BaseException, owners: Owners) -> str:
     """The exception's type and the plugin's own line, without the exception's words."""
-    places = []
+    places: list[Place] = []
     link: BaseException | None = raised
     # Python itself may have put another exception around the plugin's. Causes can form a circle.
     while link is not None and len(places) < 10:

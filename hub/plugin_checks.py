@@ -105,7 +105,7 @@ class Registration(msgspec.Struct, frozen=True):
 
 
 CONNECTORS = Registration("register_connectors", Connector, "channel")
-BACKENDS = Registration("register_ticket_backends", TicketBackend, "type")
+BACKENDS = Registration("register_ticket_backends", TicketBackend, "kind")
 
 
 def offered_classes(

@@ -179,7 +179,7 @@ class PluginHost:
         return {channel: offer.offered for channel, offer in self._connectors.items()}
 
     def backends(self) -> dict[str, type[TicketBackend]]:
-        """The backend class of every type of ticket backend."""
+        """The backend class of every kind of ticket backend."""
         return {kind: offer.offered for kind, offer in self._backends.items()}
 
     def connector_plugin(self, channel: str) -> str:
@@ -187,7 +187,7 @@ class PluginHost:
         return self._connectors[channel].plugin
 
     def backend_plugin(self, kind: str) -> str:
-        """The name of the plugin that a type of backend came from. Raises ``KeyError``."""
+        """The name of the plugin that a kind of backend came from. Raises ``KeyError``."""
         return self._backends[kind].plugin
 
     # --- at work -----------------------------------------------------------------------------

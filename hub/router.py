@@ -58,7 +58,7 @@ TRIES = 3
 IDLE_POLL_S = 0.05  # other processes' items are seen this fast
 DEAD_LETTERS_A_DAY = 1000  # of refused-to-parse items, per account
 
-ChooseRoutes = Callable[[Sequence[Message]], Awaitable[Sequence[Route | None]]]
+ChooseRoutes = Callable[[Sequence[Message]], Awaitable[Sequence[Route | Poisoned | None]]]
 MakeRules = Callable[[], Rules]
 Committed = Callable[["Batch"], None]
 Probe = Callable[[InboxItem], Awaitable[bool]]
@@ -258,11 +258,18 @@ class Router:
         return len(settled)
 
     async def _routes(self, prepared: Sequence[Prepared]) -> dict[int, Route | None]:
-        messages = [message for one in prepared for message in one.messages]
-        if not messages:
+        """Ask the plugins where conversations go; a message they choke on poisons its item."""
+        asked = [(one, message) for one in prepared for message in one.messages]
+        if not asked:
             return {}
-        answers = await self._choose_routes(messages)
-        return {id(message): route for message, route in zip(messages, answers, strict=True)}
+        answers = await self._choose_routes([message for _, message in asked])
+        routes: dict[int, Route | None] = {}
+        for (one, message), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, Poisoned):
+                one.error = answer
+            else:
+                routes[id(message)] = answer
+        return routes
 
     async def _plan(self, rules: Rules, one: Prepared, routes: dict[int, Route | None]) -> bool:
         """Plan an item; load what its planner asks for and start it again."""

@@ -15,7 +15,7 @@ from hub.clock import Clock
 from hub.commands import digest, operation_id
 from hub.dispatch import commands_of
 from hub.documents import Operation
-from hub.feed import FeedTail, Timelines
+from hub.feed.tail import FeedTail, Timelines
 from hub.ids import SpaceKey
 from hub.intake import Intake
 from hub.plugin_context import PluginRoute, Seen

@@ -376,7 +376,7 @@ def _converted(value: Any, kind: Any, change: Callable[[Any], Any]) -> Any:
         struct = msgspec.convert(value, kind)
     except msgspec.ValidationError:
         return value
-    return msgspec.to_builtins(change(struct))
+    return msgspec.json.decode(msgspec.json.encode(change(struct)))
 
 
 def _clean_parts(parts: _Parts) -> _Parts:

@@ -636,7 +636,7 @@ def connector(channel: Any = "pigeon", **members: Any) -> type[Connector[Any]]:
 
 def backend(kind: str) -> type[TicketBackend]:
     body: dict[str, Any] = dict.fromkeys(TicketBackend.__abstractmethods__, lambda self: None)
-    return type("Desk", (TicketBackend,), {**body, "type": kind, "settings": Settings})
+    return type("Desk", (TicketBackend,), {**body, "kind": kind, "settings": Settings})
 
 
 def offering(*classes: Any) -> types.ModuleType:
@@ -662,7 +662,7 @@ def test_channels_and_backends_are_told_with_the_plugin_they_came_from(host: Plu
     assert (info.connectors, info.backends) == (("pigeon",), ("desk",))
 
 
-def test_a_channel_or_backend_type_is_registered_once_and_both_plugins_are_named(
+def test_a_channel_or_backend_kind_is_registered_once_and_both_plugins_are_named(
     host: PluginHost,
 ) -> None:
     host.add(offering(connector()), "birds")
@@ -671,7 +671,7 @@ def test_a_channel_or_backend_type_is_registered_once_and_both_plugins_are_named
     assert host.connectors().keys() == {"pigeon"}, "nothing of a refused plugin stays"
     host.add(plugin(register_ticket_backends=lambda: [backend("desk")]), "one")
     text = refused(host, plugin(register_ticket_backends=lambda: [backend("desk")]), "two")
-    assert 'the type "desk" is registered by plugin "one" already' in text
+    assert 'the kind "desk" is registered by plugin "one" already' in text
     text = refused(host, offering(connector("owl"), connector("owl")), "owls")
     assert 'the channel "owl" is registered by plugin "owls" already' in text
 
@@ -1056,6 +1056,24 @@ async def test_only_the_last_stalls_are_kept(host: PluginHost) -> None:
             await ended(watch)
     assert len(watch.recent()) == 2
     assert watch.recent()[-1].asked == "4"
+
+
+def test_a_stall_that_is_over_is_forgotten_after_a_while_and_reads_as_a_line(
+    host: PluginHost,
+) -> None:
+    watch = LoopWatch(host.owners)
+    noticed = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
+    stall = Stall(at=noticed, plugin="sms", where="connectors.sms:3 in parse", asked="")
+    assert str(stall) == (
+        "plugin sms, connectors.sms:3 in parse (still lasting, noticed 12:30:00 UTC)"
+    )
+    watch._stalls = (stall,)
+    assert watch.recent(within_s=60) == (stall,)
+    over = msgspec.structs.replace(stall, plugin="", seconds=1.25)
+    assert str(over) == "connectors.sms:3 in parse (1.2 s, noticed 12:30:00 UTC)"
+    watch._stalls = (over,)
+    assert watch.recent(within_s=60) == ()
+    assert watch.recent() == (over,)
 
 
 async def test_a_loop_that_turns_is_not_complained_about(

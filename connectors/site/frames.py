@@ -150,9 +150,6 @@ class BadFrame(SiteError):
         self.re = re
 
 
-B = msgspec.Struct
-
-
 def decode_body(body: bytes, kind: type[Any]) -> Any:
     """Read a JSON body. Raises :class:`SiteError` (bad_frame)."""
     try:
@@ -170,7 +167,7 @@ class Frame(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="t"):
     v: int = msgspec.field(default_factory=lambda: VERSION)  # a factory is never omitted
     id: str = ""
     re: str = ""
-    ts: datetime | None = None
+    ts: str = ""
 
 
 class SenderOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -219,7 +216,7 @@ class MessageFrame(Frame, kw_only=True):
     seq: str
     rev: str
     sender: SenderOut
-    parts: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    parts: list[dict[str, Any]]
     client_msg_id: str = ""
     server_msg_id: str = ""
     reply_to_seq: str = ""
@@ -291,6 +288,11 @@ class Pong(Frame, tag="pong", kw_only=True):
 
 
 _encoder = msgspec.json.Encoder()
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return a UTC moment as it stands in frames, in milliseconds."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def encode_frame(frame: Frame) -> str:

@@ -121,7 +121,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sid: str
     sub: str  # the visitor
     th: str  # digest of the visitor token: rotating that ends the session
-    iat: int
+    iat: float  # to the millisecond: a sign-out ends what was issued before it
     exp: int
     aud: str
     user: str = ""

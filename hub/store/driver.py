@@ -33,13 +33,7 @@ import structlog
 from bson.binary import Binary, UuidRepresentation
 from pymongo import ReadPreference, WriteConcern
 from pymongo.cursor_shared import CursorType
-from pymongo.errors import (
-    ConfigurationError,
-    InvalidName,
-    InvalidURI,
-    OperationFailure,
-    PyMongoError,
-)
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from hub.store.driver_collections import (
@@ -463,15 +457,17 @@ class _MotorDriver(Driver):
 
 
 @contextmanager
-def _motor_may_be_deprecated() -> Iterator[None]:
-    # It is, since 2026-05-14. The operator chose it; a warning at each start helps nobody.
+def _warnings_sorted() -> Iterator[None]:
     with warnings.catch_warnings():
+        # The drivers warn of a URL option they do not understand, and go on without it.
+        warnings.simplefilter("error", UserWarning)
+        # motor is deprecated since 2026-05-14; whoever chose it gains nothing from hearing it.
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
 
 
 def _motor() -> Any:
-    with _motor_may_be_deprecated():
+    with _warnings_sorted():
         return importlib.import_module("motor.motor_asyncio")
 
 
@@ -508,21 +504,22 @@ async def open_driver(
     }.items():
         if option.lower() not in in_url:
             options[option] = value
+    opened: Driver
     try:
-        if driver == "motor":
-            loop = asyncio.get_running_loop()
-            with _motor_may_be_deprecated():
-                motor_client: Any = _motor().AsyncIOMotorClient(url, io_loop=loop, **options)
-            return _MotorDriver(motor_client, database)
-        client: Any = pymongo.AsyncMongoClient(url, **options)
-        return _PymongoDriver(client, database)
-    except (ConfigurationError, InvalidURI, InvalidName, ValueError, TypeError) as exc:
+        with _warnings_sorted():
+            if driver == "motor":
+                options["io_loop"] = asyncio.get_running_loop()
+                opened = _MotorDriver(_motor().AsyncIOMotorClient(url, **options), database)
+            else:
+                opened = _PymongoDriver(pymongo.AsyncMongoClient(url, **options), database)
+    except (PyMongoError, ValueError, TypeError, UserWarning) as exc:
         raise InvalidUrl(
             f"MongoDB cannot be used with this mongo_url and database {database!r}: "
             f"{_without_userinfo(str(exc), url)}. "
             "A mongo_url looks like mongodb://USER:PASSWORD@HOST:27017/?replicaSet=rs0 with "
             "special characters in user and password percent-encoded"
         ) from None
+    return opened
 
 
 def _without_userinfo(text: str, url: str) -> str:

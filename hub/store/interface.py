@@ -154,6 +154,10 @@ class InboxStore(Protocol):
         """Let the router take these items again (replay)."""
         ...
 
+    async def release(self, channel: str, account: str) -> int:
+        """Let the router take what was held while the account was switched to store-only."""
+        ...
+
     async def redact(self, where: Where) -> int:
         """Take raw requests and drafts away (erasure), keep that the item was there."""
         ...

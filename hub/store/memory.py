@@ -199,6 +199,14 @@ class MemoryInbox:
             row.pop("expire_at", None)
         return len(rows)
 
+    async def release(self, channel: str, account: str) -> int:
+        where = {"channel": channel, "account": account, "held": True}
+        rows = [row for row in self._rows.values() if matches(row, where)]
+        for row in rows:
+            del row["held"]
+            row["open"] = True
+        return len(rows)
+
     async def redact(self, where: Where) -> int:
         rows = [row for row in self._rows.values() if matches(row, where)]
         for row in rows:

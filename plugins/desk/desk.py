@@ -8,8 +8,9 @@ they are written, and the next one who touches the ticket finishes what a crash 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -92,7 +93,9 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[DeskEvent, ...] = ()
 
 
-Plan = Callable[[DeskTicket], Awaitable[DeskTicket | None]]
+T = TypeVar("T")
+Plan = Callable[[DeskTicket], Awaitable[tuple[DeskTicket | None, T]]]
+"""Says what a ticket is to become (None: it stays), and what the caller wants to know of it."""
 
 
 class Desk:
@@ -204,14 +207,13 @@ class Desk:
         ``by_us``: the hub brings it, so its text is no news for the hub.
         Raises NoTicket, MovedOn (when ``rev`` is given and not the present one), KeyReused.
         """
-        already: DeskEntry | None = None
-        events: list[DeskEvent] = []
 
-        async def plan(ticket: DeskTicket) -> DeskTicket | None:
-            nonlocal already, events
+        async def plan(
+            ticket: DeskTicket,
+        ) -> tuple[DeskTicket | None, tuple[DeskEntry, tuple[DeskEvent, ...]]]:
             already = await self._entries.get(new.id)
             if already is not None:
-                return None
+                return None, (already, ())
             _refuse_if_moved(ticket, rev)
             now = self._context.clock.now()
             entry = _entry(new, ident, order=ticket.entries + 1)
@@ -222,26 +224,19 @@ class Desk:
             after = status(ticket.status)
             if after is not ticket.status:
                 events.append(_status_event(ticket, next_rev, after, now, by_us=by_us))
-            return _touched(
-                replace(
-                    ticket,
-                    status=after,
-                    entries=entry.order,
-                    unwritten=(entry,),
-                    untold=tuple(events),
-                ),
-                now,
+            planned = replace(
+                ticket,
+                status=after,
+                entries=entry.order,
+                unwritten=(entry,),
+                untold=tuple(events),
             )
+            return _touched(planned, now), (entry, tuple(events))
 
-        ticket = await self._change(ident, plan)
-        if already is not None:
-            if already.digest != new.digest:
-                raise KeyReused("this key was used for another entry")
-            return Added(ticket=ticket, entry=already)
-        written = await self._entries.get(new.id)
-        if written is None:
-            raise NoTicket(f"the ticket {ident} lost its entry {new.id}: was it deleted by hand?")
-        return Added(ticket=ticket, entry=written, events=tuple(events))
+        ticket, (entry, events) = await self._change(ident, plan)
+        if entry.digest != new.digest:
+            raise KeyReused("this key was used for another entry")
+        return Added(ticket=ticket, entry=entry, events=events)
 
     # --- changes -------------------------------------------------------------------------------
 
@@ -258,29 +253,27 @@ class Desk:
 
         Raises NoTicket, MovedOn, NotPossible (too many tags).
         """
-        events: list[DeskEvent] = []
 
-        async def plan(ticket: DeskTicket) -> DeskTicket | None:
-            nonlocal events
+        async def plan(ticket: DeskTicket) -> tuple[DeskTicket | None, tuple[DeskEvent, ...]]:
             _refuse_if_moved(ticket, rev)
             now = self._context.clock.now()
             after = _as_wanted(ticket, wanted)
-            events = _differences(ticket, after, now, by=by, by_us=by_us)
-            return _touched(replace(after, untold=tuple(events)), now) if events else None
+            events = tuple(_differences(ticket, after, now, by=by, by_us=by_us))
+            return (_touched(replace(after, untold=events), now) if events else None), events
 
-        ticket = await self._change(ident, plan)
-        return Changed(ticket=ticket, events=tuple(events))
+        ticket, events = await self._change(ident, plan)
+        return Changed(ticket=ticket, events=events)
 
-    async def _change(self, ident: str, plan: Plan) -> DeskTicket:
+    async def _change(self, ident: str, plan: Plan[T]) -> tuple[DeskTicket, T]:
         while True:
             ticket = await self.ticket(ident)
             if ticket.erased:
                 raise NoTicket(f"the person of ticket {ident} was erased", erased=True)
-            planned = await plan(ticket)
+            planned, wanted = await plan(ticket)
             if planned is None:
-                return ticket
+                return ticket, wanted
             if await self._tickets.swap(planned, {"rev": ticket.rev}):
-                return await self._finish(planned)
+                return await self._finish(planned), wanted
 
     async def _finish(self, ticket: DeskTicket) -> DeskTicket:
         """Write what the ticket's last change still has to make. Twice is harmless."""
@@ -321,11 +314,11 @@ class Desk:
         return len(found)
 
     async def _erase(self, ident: str) -> None:
-        async def plan(ticket: DeskTicket) -> DeskTicket | None:
-            return _touched(
-                replace(ticket, subject="", requester_name="", tags=(), assignee="", erased=True),
-                ticket.updated_at,
+        async def plan(ticket: DeskTicket) -> tuple[DeskTicket | None, None]:
+            shell = replace(
+                ticket, subject="", requester_name="", tags=(), assignee="", erased=True
             )
+            return _touched(shell, ticket.updated_at), None
 
         try:
             await self._change(ident, plan)
@@ -367,9 +360,7 @@ def _entry(new: NewEntry, ticket: str, *, order: int) -> DeskEntry:
 
 
 def _blank(entry: DeskEntry) -> DeskEntry:
-    return replace(
-        entry, text="", author_name="", agent="", attachments=(), digest="", erased=True
-    )
+    return replace(entry, text="", author_name="", agent="", attachments=(), digest="", erased=True)
 
 
 def _refuse_if_moved(ticket: DeskTicket, rev: int | None) -> None:
@@ -408,7 +399,7 @@ def _differences(
     before: DeskTicket, after: DeskTicket, now: datetime, *, by: str, by_us: bool
 ) -> list[DeskEvent]:
     """Return one event for each thing that differs."""
-    told = {
+    told: dict[str, tuple[object, object, dict[str, object]]] = {
         "priority": (before.priority, after.priority, {"value": str(after.priority)}),
         "assignee": (before.assignee, after.assignee, {"value": after.assignee}),
         "tags": (before.tags, after.tags, {"tags": list(after.tags)}),
@@ -430,9 +421,7 @@ def _status_event(
     ticket: DeskTicket, rev: int, status: Status, now: datetime, *, by: str = "", by_us: bool
 ) -> DeskEvent:
     data = {"value": str(status), "raw": str(status)} | ({"by": by} if by else {})
-    return _event(
-        ticket, f"desk:{ticket.id}:{rev}:status", "status", now, data=data, by_us=by_us
-    )
+    return _event(ticket, f"desk:{ticket.id}:{rev}:status", "status", now, data=data, by_us=by_us)
 
 
 def _event(
@@ -442,7 +431,7 @@ def _event(
     now: datetime,
     *,
     entry: str = "",
-    data: dict[str, object] | None = None,
+    data: Mapping[str, object] | None = None,
     by_us: bool = False,
 ) -> DeskEvent:
     return DeskEvent(
@@ -454,6 +443,6 @@ def _event(
         kind=kind,
         at=now,
         entry=entry,
-        data=data or {},
+        data=dict(data or {}),
         by_us=by_us,
     )

@@ -36,4 +36,4 @@ def fresh_key() -> str:
 
 def recency(updated_at: datetime, ticket: str) -> str:
     """Return a text that sorts tickets by their last change and is never the same for two."""
-    return f"{int(updated_at.timestamp() * 1000):015d}{ticket}"
+    return f"{round(updated_at.timestamp() * 1000):015d}{ticket}"

@@ -64,11 +64,15 @@ text = st.lists(st.one_of(_CHARS, _TROUBLE), max_size=8).map("".join)
 mostly = st.one_of(st.sampled_from(["", "hello", "你好😀"]), text)
 data = st.recursive(
     st.one_of(
-        text, st.none(), st.booleans(), st.integers(), st.floats(), st.binary(max_size=4), st.dates()
+        text,
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.binary(max_size=4),
+        st.dates(),
     ),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(text, inner, max_size=3)
-    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(text, inner, max_size=3)),
     max_leaves=8,
 )
 mapping = st.dictionaries(text, data, max_size=3)
@@ -118,9 +122,7 @@ part = st.one_of(
     st.builds(File, media=media),
     st.builds(Location, lat=st.floats(), lon=st.floats(-200, 200), label=mostly, datum=mostly),
     st.builds(Link, url=mostly, title=mostly, text=mostly),
-    st.builds(
-        Card, title=text, text=mostly, image=st.one_of(st.none(), media), buttons=buttons
-    ),
+    st.builds(Card, title=text, text=mostly, image=st.one_of(st.none(), media), buttons=buttons),
     st.builds(QuickReplies, replies=buttons),
     st.builds(Form, fields=st.lists(mapping, max_size=2).map(tuple), answers=texts),
     st.builds(Calendar, method=mostly, summary=mostly, start=mostly, organizer=mostly),

@@ -36,9 +36,7 @@ EXAMPLES = {
     "phone, Hong Kong": samples.HONGKONG,
     "phone, second tenure": Address(scheme="tel", kind="e164", id="+8613800138000", tenure=2),
     "sms short code": Address(scheme="sms", account="main", kind="sender", id="10086"),
-    "sms service port": Address(
-        scheme="sms", account="main", kind="sender", id="106575258192144"
-    ),
+    "sms service port": Address(scheme="sms", account="main", kind="sender", id="106575258192144"),
     "sms name": Address(scheme="sms", account="main", kind="sender", id="My Shop"),
     "ivr withheld": samples.WITHHELD,
 }

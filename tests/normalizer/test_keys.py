@@ -111,7 +111,10 @@ def test_the_sender_of_an_agents_mail_is_part_of_its_key_not_the_customer() -> N
         direction=Direction.OUT,
         sender=Sender(role=Role.AGENT, address=agent),
     )
-    assert dedupe_key("mail", "support", sent) == "entry|mail|support|mail::mailbox:agent@example.com|1"
+    assert (
+        dedupe_key("mail", "support", sent)
+        == "entry|mail|support|mail::mailbox:agent@example.com|1"
+    )
     unnamed = Message(key="1", address=ZHANG, parts=(), sender=Sender(role=Role.AGENT))
     assert dedupe_key("mail", "support", unnamed) == "entry|mail|support|mail::mailbox:zs@qq.com|1"
 

@@ -45,10 +45,10 @@ def test_a_file_name_is_one_safe_name(name: str, safe: str) -> None:
     ("name", "start", "end"),
     [
         ("发" * 100 + ".pdf", "发发", "发.pdf"),
-        ("a" * 300 + ".tar.gz", "aaa", "a.tar.gz"[-7:]),
+        ("a" * 300 + ".tar.gz", "aaa", "a.gz"),
         ("a." + "b" * 300, "a.bbb", "bbb"),
         ("👨\u200d👩\u200d👧" * 40 + ".png", "👨\u200d👩\u200d👧", "👨\u200d👩\u200d👧.png"),
-        ("x" * 195 + " .pdf" + "y" * 4000, "xxx", "x"),
+        ("x" * 195 + " .pdf" + "y" * 4000, "xxx", "x .pdf"),
         ("a" * 9000 + ".pdf", "aaa", "a"),
         ("." * 300 + "pdf", "pdf", "pdf"),
         ("a" * 190 + "." * 30 + ".pdf", "aaa", "a.pdf"),
@@ -134,7 +134,7 @@ def test_a_link_to_the_web_a_mailbox_or_a_phone_is_kept(url: str) -> None:
         "https://example.com/<script>",
         "mailto:",
         "https://example.com/" + "a" * 5000,
-        "https://example.com/" + " " * 2000,
+        "https://example.com/" + "a " * 2000,
     ],
 )
 def test_every_other_link_is_none(url: str) -> None:

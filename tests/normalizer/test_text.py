@@ -232,9 +232,7 @@ def test_a_cut_text_counts_its_graphemes_like_the_whole_does(text: str) -> None:
         ({"k" * 199 + " x": 1}, {"k" * 199: 1}),
     ],
 )
-def test_data_is_made_to_fit_json_and_bson(
-    data: dict[str, Any], cleaned: dict[str, Any]
-) -> None:
+def test_data_is_made_to_fit_json_and_bson(data: dict[str, Any], cleaned: dict[str, Any]) -> None:
     assert clean_data(data) == cleaned
 
 

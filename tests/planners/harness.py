@@ -40,6 +40,7 @@ CHANNELS = {
     "site": Capabilities(sends=TEXTS, threads=True, thread_seq=True, edit_window_s=900),
     "board": Capabilities(sends=TEXTS, conversation="channel"),
 }
+NOTHING = Capabilities()
 OPERATORS = {"=": "$eq", "in": "$in", "<=": "$lte", ">": "$gt"}
 
 
@@ -87,7 +88,7 @@ class PlannerHarness:
     @property
     def rules(self) -> Rules:
         return Rules(
-            key=self.key, now=self.now, capabilities=lambda name: CHANNELS[name], **self._rules
+            key=self.key, now=self.now, capabilities=lambda name: CHANNELS.get(name, NOTHING), **self._rules
         )
 
     def later(self, **span: float) -> datetime:
