@@ -45,6 +45,7 @@ from hub.overload import Overload
 from hub.plugin_context import ConnectorContext, PluginContext
 from hub.plugin_host import PluginHost
 from hub.preparing import Preparer
+from hub.presence import Presence
 from hub.probe import survives
 from hub.route_choice import RouteChooser
 from hub.router import Batch, Router
@@ -76,11 +77,23 @@ class StartFailed(Exception):
 class Hub:
     """One process of a space. ``run`` does everything, ``serve`` and ``worker`` split it."""
 
-    def __init__(self, config: Config, *, role: Role = "run", clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        role: Role = "run",
+        clock: Clock | None = None,
+        doors: bool = True,
+        mongo_url: str = "",
+    ) -> None:
         self.config = config
         self.settings = config.hub
         self.role = role
         self.clock = clock or SystemClock()
+        self._mongo_url = mongo_url or (
+            config.hub.mongo_url.reveal() if config.hub.mongo_url is not None else ""
+        )
+        self._with_doors = doors  # without them nothing is routed, sent or served: for a check
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{new_id('own')[-6:]}"
         self.metrics = Metrics()
         self.states = States(self.clock, self.metrics)
@@ -109,6 +122,8 @@ class Hub:
         await self._start_store()
         await self._start_intake()
         await self._start_plugins()
+        if not self._with_doors:
+            return
         if self.role in ("run", "worker"):
             self._start_router()
             self._start_workers()
@@ -128,8 +143,8 @@ class Hub:
 
     async def _start_store(self) -> None:
         settings = self.settings
-        if settings.mongo_url is not None:
-            url = settings.mongo_url.reveal()
+        if self._mongo_url:
+            url = self._mongo_url
         elif self.role == "run":
             server = EmbeddedMongod(settings.data_dir / "mongo", binary=settings.mongod)
             await server.start()
@@ -225,6 +240,7 @@ class Hub:
             self.clock,
             self.metrics,
             self.switches.inbound,
+            settings.default_region,
         )
         self.services = HubServices(
             self.store,
@@ -235,6 +251,7 @@ class Hub:
             http,
             self.states,
             reply_wait_s=settings.reply_wait_s,
+            default_region=settings.default_region,
         )
         self._spawn(self.services.listen_to_signals(), "signals")
 
@@ -342,6 +359,8 @@ class Hub:
 
     def _start_router(self) -> None:
         settings = self.settings
+        presence = Presence(self.store, self.owner, settings.router_lease_s)
+        self._spawn(presence.keep(), "presence")
         preparer = Preparer(settings.default_region, deadline_s=settings.router_lease_s / 5)
         self._stack.callback(preparer.close)
         self.router = Router(

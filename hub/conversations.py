@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from hub.documents import AddressDoc, AmendmentDoc, Conversation, Customer, Entry, Job
 from hub.folding import fold
-from hub.ids import new_id
 from hub.rules import Refusal, Route, Rules, tell
 from hub.workspace import Workspace, minute
 from normalizer.drafts import AmendmentKind
@@ -118,7 +117,7 @@ def _opened(
     route = route or rules.route
     conversation = ws.new(
         Conversation(
-            id=new_id("cnv"),
+            id=ws.new_id("cnv"),
             customer=customer.id,
             root=address.id,
             policy=policy,
@@ -255,7 +254,7 @@ def split(
     customer = _with_room(ws, rules, root.customer or "")
     fresh = ws.new(
         Conversation(
-            id=new_id("cnv"),
+            id=ws.new_id("cnv"),
             customer=customer.id,
             root=root.id,
             policy=conversation.policy,
@@ -299,7 +298,7 @@ def move_entry(ws: Workspace, rules: Rules, entry: Entry, conversation: str) -> 
         data={"from": entry.conversation or ""},
     )
     amendment = AmendmentDoc(
-        id=new_id("amd"),
+        id=ws.new_id("amd"),
         target=entry.id,
         kind=AmendmentKind.MOVE,
         position=position,

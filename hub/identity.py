@@ -21,7 +21,6 @@ from msgspec.structs import replace
 
 from hub.conversations import MAX_REOPENABLE
 from hub.documents import AddressDoc, Conversation, Customer, Doc, Link
-from hub.ids import new_id
 from hub.rules import PAST, Refusal, Rules, tell
 from hub.workspace import Workspace, hour
 from normalizer.addresses import Address, canonical
@@ -108,7 +107,7 @@ def _newcomer(
 ) -> tuple[AddressDoc, Customer]:
     customer = ws.new(
         Customer(
-            id=new_id("cus"),
+            id=ws.new_id("cus"),
             name=profile.name if profile else "",
             addresses=(ident,),
             created_at=rules.now,
@@ -124,7 +123,7 @@ def _newcomer(
         home=customer.id,
         customer=customer.id,
         profile=profile,
-        thread=new_id("thr"),
+        thread=ws.new_id("thr"),
         created_at=rules.now,
     )
     ws.put(doc)
@@ -242,7 +241,7 @@ def undo(ws: Workspace, rules: Rules, link_id: str, actor: str) -> Link:
 
 
 def _empty_customer(ws: Workspace, rules: Rules) -> Customer:
-    fresh = Customer(id=new_id("cus"), created_at=rules.now, seen_at=hour(rules.now))
+    fresh = Customer(id=ws.new_id("cus"), created_at=rules.now, seen_at=hour(rules.now))
     ws.new(fresh)
     tell(ws, rules, "customer.created", customer=fresh.id, ref=fresh.id)
     return fresh
@@ -260,7 +259,7 @@ def _decide(
 ) -> Link:
     members = tuple(dict.fromkeys(ident for ident in (subject, into, former) if ident))
     decision = Link(
-        id=new_id("lnk"),
+        id=ws.new_id("lnk"),
         kind=kind,
         subject=subject,
         into=into,
@@ -294,6 +293,7 @@ class _Component:
                 )
             found = self._visit(ws, sorted(waiting))
             waiting = found - self.addresses.keys() - self.customers.keys()
+            waiting = waiting or self._emptied_by_undoing(ws)
 
     def _visit(self, ws: Workspace, idents: list[str]) -> set[str]:
         """Take these in; return what hangs together with them. Erased customers end the way."""
@@ -315,8 +315,26 @@ class _Component:
                 found.update(_joined_by(decision))
         return found
 
+    def _emptied_by_undoing(self, ws: Workspace) -> set[str]:
+        """Return customers that were made for an address here, or the address it was made for."""
+        undone = [each for each in self.links.values() if taken_back(each)]
+        others = {each.into for each in undone} - self.customers.keys()
+        customers = {**self.customers, **{c.id: c for c in _all(ws, Customer, sorted(others))}}
+        found: set[str] = set()
+        for decision in undone:
+            customer = customers[decision.into]
+            if not customer.addresses and not customer.erased:
+                found.update((decision.subject, decision.into))
+        return found - self.addresses.keys() - self.customers.keys()
+
     def erased(self, customer: str) -> bool:
         return self.customers[customer].erased
+
+
+def taken_back(decision: Link) -> bool:
+    """Say whether an address was linked and the link undone (not: the person erased)."""
+    undone = decision.undone_at is not None and decision.undone_by != ERASED
+    return undone and decision.kind == "link"
 
 
 def _all(ws: Workspace, kind: type[D], idents: Sequence[str]) -> list[D]:
@@ -340,7 +358,7 @@ class _Replay:
         self.alias: dict[str, str] = {}
         self._component = component
         self._last_went_to: dict[str, str] = {}
-        self._taken_back: dict[str, str] = {}
+        self._taken_back: dict[str, tuple[datetime, int, str]] = {}
         for decision in sorted(component.links.values(), key=lambda each: (each.order, each.id)):
             self._apply(decision)
         self._alias_emptied()
@@ -355,7 +373,8 @@ class _Replay:
             if decision.undone_by == ERASED:
                 self._left(decision.former, decision.into)
             elif decision.kind == "link":
-                self._taken_back[decision.into] = decision.subject
+                one = (decision.undone_at, decision.order, decision.subject)
+                self._taken_back[decision.into] = max(one, self._taken_back.get(decision.into, one))
             return
         into = self.answering(decision.into)
         if decision.kind == "link":
@@ -382,8 +401,8 @@ class _Replay:
             if customer.erased or ident in reached or ident in self.alias:
                 continue
             heir = self._last_went_to.get(ident)
-            if heir is None and ident in self._taken_back:  # made for an address, then undone
-                heir = self.owner.get(self._taken_back[ident])
+            if heir is None and ident in self._taken_back:  # it was undone that it had one
+                heir = self.owner.get(self._taken_back[ident][-1])
             heir = heir or customer.alias_of
             if heir is not None and self.answering(heir) != ident:
                 self.alias[ident] = heir
@@ -417,7 +436,8 @@ def _move_conversations(ws: Workspace, moved: dict[str, str | None]) -> None:
         return
     for conversation in ws.find(Conversation, ("root", "in", tuple(sorted(moved)))):
         holder = moved[conversation.root]
-        if holder is not None and conversation.customer != holder:
+        before = conversation.closed_by == ERASED  # it was somebody else's, at the same address
+        if holder is not None and conversation.customer != holder and not before:
             ws.put(replace(conversation, customer=holder))
 
 

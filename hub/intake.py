@@ -26,6 +26,7 @@ from hub.store.interface import BlobStore, StoreError
 from normalizer.addresses import canonical
 from normalizer.drafts import AnyDraft
 from normalizer.keys import dedupe_key
+from normalizer.pipeline import StepContext, normalize
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +58,7 @@ class Intake:
         clock: Clock,
         metrics: Metrics,
         inbound: Callable[[str, str], str] = lambda channel, account: "on",
+        default_region: str = "CN",
     ) -> None:
         self._writer = writer
         self._blobs = blobs
@@ -64,6 +66,7 @@ class Intake:
         self._clock = clock
         self._metrics = metrics
         self._inbound = inbound
+        self._default_region = default_region
 
     async def webhook(self, connector: Connector[Any], request: Request) -> Answer:
         """Take a vendor's request in and return what the vendor is told.
@@ -174,7 +177,7 @@ class Intake:
             account=account,
             received_at=self._clock.now(),
             door=door,
-            drafts=encode_drafts(drafts),
+            drafts=self._encoded(channel, account, drafts),
             raw=raw,
             raw_blob=blob,
             addresses=self._addresses(drafts),
@@ -194,6 +197,16 @@ class Intake:
         except StoreError as error:
             log.info("raw_kept_inline", item=ident, reason=str(error))
             return raw, None
+
+    def _encoded(self, channel: str, account: str, drafts: Sequence[AnyDraft]) -> bytes:
+        """Return drafts as the inbox holds them; what cannot be encoded is normalized before."""
+        try:
+            return encode_drafts(drafts)
+        except UnicodeEncodeError:  # lone surrogates, from a vendor's broken text
+            context = StepContext(
+                channel=channel, account=account, default_region=self._default_region
+            )
+            return encode_drafts([normalize(draft, context) for draft in drafts])
 
     def _addresses(self, drafts: Sequence[AnyDraft]) -> tuple[str, ...]:
         found = []

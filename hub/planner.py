@@ -39,7 +39,6 @@ from hub.entries import (
     tickets_for,
 )
 from hub.folding import STATE_RANK
-from hub.ids import new_id
 from hub.rules import Refusal, Route, Rules, sane, tell
 from hub.workspace import Workspace
 from normalizer.addresses import Address
@@ -205,7 +204,7 @@ def _thread(ws: Workspace, rules: Rules, address: AddressDoc, key: str) -> tuple
     """Return (thread id, made just now). The empty key is the address's default thread."""
     if not key:
         if address.thread is None:
-            address = replace(ws.need(AddressDoc, address.id), thread=new_id("thr"))
+            address = replace(ws.need(AddressDoc, address.id), thread=ws.new_id("thr"))
             ws.put(address)
             return address.thread or "", True
         return address.thread, ws.made_here(AddressDoc, address.id)
@@ -219,7 +218,7 @@ def _thread(ws: Workspace, rules: Rules, address: AddressDoc, key: str) -> tuple
     found = ws.get(Thread, ident)
     if found is not None:
         return found.thread, False
-    made = Thread(id=ident, address=address.id, thread=new_id("thr"), key=key)
+    made = Thread(id=ident, address=address.id, thread=ws.new_id("thr"), key=key)
     ws.put(made)
     return made.thread, True
 

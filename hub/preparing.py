@@ -9,10 +9,10 @@ from queue import SimpleQueue
 
 import msgspec
 import structlog
-from normalizer.pipeline import StepContext, normalize
 
 from hub.documents import InboxItem
 from normalizer.drafts import AnyDraft, Event, Message
+from normalizer.pipeline import StepContext, normalize
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +83,9 @@ class Preparer:
     def _prepare_one(self, item: InboxItem) -> Prepared:
         if item.failed is not None:
             return Prepared(item, error=Poisoned("parse", item.failed))
-        context = StepContext(channel=item.channel, default_region=self._region)
+        context = StepContext(
+            channel=item.channel, account=item.account, default_region=self._region
+        )
         try:
             drafts = decode_drafts(item.drafts)
             return Prepared(item, tuple([self._normalize(draft, context) for draft in drafts]))

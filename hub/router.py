@@ -36,6 +36,7 @@ from hub.identity import address_id
 from hub.ids import new_id
 from hub.planner import plan
 from hub.preparing import Poisoned, Prepared, Preparer
+from hub.presence import presence_lane
 from hub.rules import Route, Rules
 from hub.steps import reached
 from hub.store.interface import (
@@ -156,7 +157,7 @@ class Router:
         self._ws = Workspace(lease.position)
         self._failures.clear()
         log.info("router_leads", epoch=lease.epoch, position=lease.position)
-        if not lease.clean:
+        if lease.former and not await self._still_lives(lease.former):
             await self._route_carefully(lease)
         renewed_at = self._clock.monotonic()
         while not self._stopping:
@@ -183,24 +184,30 @@ class Router:
         at the third start. It is set aside unless a probe shows that it is harmless: the process
         may have been killed from outside at a bad moment.
         """
-        for item in await self._store.inbox.unrouted(self._batch_items, BATCH_BYTES):
+        items = await self._store.inbox.unrouted(self._batch_items, BATCH_BYTES)
+        log.warning("router_routes_carefully", items=len(items), former=lease.former)
+        for place, item in enumerate(items):
             if self._stopping:
                 return
-            again = item.id == lease.suspect
-            if again and not await self._probe(item):
+            if place == 0:
+                await self._store.router.mark_suspect(lease, item.id)
+            following = items[place + 1].id if place + 1 < len(items) else ""
+            if item.id == lease.suspect and not await self._probe(item):
                 poison = Poisoned("router", "it took the router's process down twice")
-                await self._set_aside(item, poison)
-                continue
-            count = lease.suspect_count + 1 if again else 1
-            await self._store.router.mark_suspect(lease, item.id, count)
-            await self._route([item])
+                await self._set_aside(item, poison, suspect=following)
+            else:
+                await self._route([item], suspect=following)
+
+    async def _still_lives(self, owner: str) -> bool:
+        """Whether a holder that did not let go was only too slow: then nothing has crashed."""
+        return presence_lane(owner) in await self._store.lanes.parked()
 
     # --- a batch -------------------------------------------------------------------------------
 
-    async def _route(self, items: Sequence[InboxItem]) -> None:
+    async def _route(self, items: Sequence[InboxItem], *, suspect: str = "") -> None:
         """Route items, whatever it takes; halve where it is not clear whose fault it is."""
         try:
-            done = await self._route_batch(items)
+            done = await self._route_batch(items, suspect)
         except (Fenced, CommitUnknown, Unavailable):
             raise
         except Exception as error:  # noqa: BLE001 - it has to be found out whose it is
@@ -228,7 +235,7 @@ class Router:
         assert self._lease is not None
         return self._lease.position
 
-    async def _route_batch(self, items: Sequence[InboxItem]) -> int:
+    async def _route_batch(self, items: Sequence[InboxItem], suspect: str = "") -> int:
         """Commit as many items as go through, in order; return how many are settled."""
         prepared = await self._preparer.prepare(items)
         reached("router.2")
@@ -254,7 +261,7 @@ class Router:
                 return 1
             settled.append(one.item)
         reached("router.3")
-        await self._commit(settled, redact)
+        await self._commit(settled, redact, suspect)
         return len(settled)
 
     async def _routes(self, prepared: Sequence[Prepared]) -> dict[int, Route | None]:
@@ -290,7 +297,9 @@ class Router:
             return keep
         raise RuntimeError(f"planning asked for more than {PLAN_ROUNDS} loads")
 
-    async def _commit(self, settled: Sequence[InboxItem], redact: Sequence[str]) -> None:
+    async def _commit(
+        self, settled: Sequence[InboxItem], redact: Sequence[str] = (), suspect: str = ""
+    ) -> None:
         assert self._lease is not None
         inserts, replaces = self._ws.changes()
         now = self._clock.now()
@@ -301,6 +310,7 @@ class Router:
             replaces=replaces,
             routed=[item.id for item in settled],
             redact=list(redact),
+            suspect=suspect,
             routed_at=now,
             expire_at=now + self._inbox_kept,
         )
@@ -322,7 +332,7 @@ class Router:
         if poison.stage == "parse" or self._failures[item.id] >= TRIES:
             await self._set_aside(item, poison)
 
-    async def _set_aside(self, item: InboxItem, poison: Poisoned) -> None:
+    async def _set_aside(self, item: InboxItem, poison: Poisoned, *, suspect: str = "") -> None:
         """Make a dead letter of the item, with all that is needed to replay it."""
         log.error("dead_letter", item=item.id, stage=poison.stage, reason=poison.reason)
         now = self._clock.now()
@@ -347,7 +357,7 @@ class Router:
             )
         )
         self._ws.accept()
-        await self._commit([item], [])
+        await self._commit([item], suspect=suspect)
 
     def _too_many(self, item: InboxItem) -> bool:
         """Of an account's unreadable requests so many a day are kept whole, the rest is counted."""

@@ -22,6 +22,7 @@ from hub.plugin_context import PluginRoute, Seen
 from hub.rules import Refusal
 from hub.store.interface import Store, StoreError
 from normalizer.drafts import Actor, AnyDraft, Command
+from normalizer.pipeline import StepContext, normalize
 from normalizer.tickets import BackendEvent
 
 log = structlog.get_logger(__name__)
@@ -43,6 +44,7 @@ class HubServices:
         states: States,
         *,
         reply_wait_s: float,
+        default_region: str = "CN",
     ) -> None:
         self.store = store
         self.key = key
@@ -53,6 +55,7 @@ class HubServices:
         self._timelines = Timelines(store, tail)
         self._states = states
         self._reply_wait_s = reply_wait_s
+        self._region = default_region
         self._waiting: dict[str, asyncio.Event] = {}
         self._listeners: dict[str, set[Callable[[Mapping[str, Any]], None]]] = {}
         self.routes: list[tuple[str, PluginRoute]] = []
@@ -91,11 +94,16 @@ class HubServices:
         Raises Refusal(idempotency-conflict) when the key was used for something else.
         """
         operation = operation_id(self.key, key)
-        asked = digest(name, dict(args))
+        kind, _, ident = actor.partition(":")
+        # Normalized first, as the router will see it: the digest must not depend on line ends.
+        draft = normalize(
+            Command(key=key, name=name, actor=Actor(kind=kind, id=ident), args=dict(args)),
+            StepContext(channel=channel or "hub", account=account, default_region=self._region),
+        )
+        assert isinstance(draft, Command)
+        asked = digest(name, draft.args)
         known = await self.store.table(Operation).get(operation)
         if known is None:
-            kind, _, ident = actor.partition(":")
-            draft = Command(key=key, name=name, actor=Actor(kind=kind, id=ident), args=dict(args))
             landed = self._waiting.setdefault(operation, asyncio.Event())
             try:
                 await self._intake.take_in(

@@ -22,6 +22,7 @@ from hub.documents import (
     FeedRow,
     Thread,
 )
+from hub.ids import new_id
 
 D = TypeVar("D", bound=Doc)
 
@@ -99,6 +100,8 @@ class Workspace:
         self._batch_seqs: dict[str, int] = {}
         self._item_seqs: dict[str, int] = {}
         self._item_start = position
+        self._ids: dict[str, list[str]] = {}
+        self._ids_taken: dict[str, int] = {}
 
     # --- loading, done by the router -----------------------------------------------------------
 
@@ -171,6 +174,18 @@ class Workspace:
         self.put(doc)
         return doc
 
+    def new_id(self, prefix: str) -> str:
+        """Return an id for something new: the same each time that the item is planned.
+
+        What a planner has to look up may be about somebody it has just made.
+        """
+        made = self._ids.setdefault(prefix, [])
+        taken = self._ids_taken.get(prefix, 0)
+        if taken == len(made):
+            made.append(new_id(prefix))
+        self._ids_taken[prefix] = taken + 1
+        return made[taken]
+
     def made_here(self, kind: type[Doc], ident: str) -> bool:
         """Say whether a document that is there was made by this batch."""
         shelf = self._base.get(kind, {})
@@ -212,11 +227,13 @@ class Workspace:
         self._item = {}
         self._item_seqs = {}
         self._item_start = self.position
+        self._ids_taken = {}
 
     def accept(self) -> None:
         for kind, docs in self._item.items():
             self._batch.setdefault(kind, {}).update(docs)
         self._batch_seqs.update(self._item_seqs)
+        self._ids = {}
         self.begin()
 
     def discard(self) -> None:

@@ -190,7 +190,7 @@ _SERVICE_TYPES = frozenset(
 
 def _is_service_number(number: phonenumbers.PhoneNumber) -> bool:
     national = str(number.national_number)
-    if number.country_code == 86:
-        # Area code and subscriber have ten digits at least; less is 10086 or 021-95588.
-        return len(national) < 10 or national.startswith(("400", "800"))
+    # Area code and subscriber have ten digits at least; less is 10086 or 021-95588.
+    if number.country_code == 86 and (len(national) < 10 or national.startswith(("400", "800"))):
+        return True
     return phonenumbers.number_type(number) in _SERVICE_TYPES

@@ -52,9 +52,7 @@ class Audiences:
                 threads[known.thread] = ident
         return Audience(addresses=addresses, ids=ids, threads=threads)
 
-    async def with_thread(
-        self, session: Session, audience: Audience, thread: str
-    ) -> Audience:
+    async def with_thread(self, session: Session, audience: Audience, thread: str) -> Audience:
         """Return an audience that has the thread. Raises :class:`SiteError` for a foreign one."""
         if thread not in audience.threads:
             audience = await self.of(session)  # it may have been made by the last message

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Awaitable
 from datetime import datetime, timedelta
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import msgspec
+import structlog
 from msgspec.structs import replace
 
 from connectors.site.audience import Audience, Audiences
@@ -35,9 +37,13 @@ from normalizer.drafts import (
 )
 from normalizer.model import Direction
 
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
 TYPING_TTL_MS = 6000
 CLOSED_FOR = timedelta(hours=24)
 _RECENT = 20_000  # messages of which this process remembers what they said
+_LOOKUP_S = 1.0  # how long a message waits for what it can do without
 _OPEN_FOR_SURE = timedelta(hours=1)  # a thread that was open is not looked at again for so long
 
 
@@ -105,7 +111,7 @@ class Desk:
         if len(self._recent) > _RECENT:
             self._recent.popitem(last=False)
         try:
-            if not await self._stored_before(session, draft, said):
+            if not await self._if_reachable(self._stored_before(session, draft, said), False):
                 await self._store_message(session, audience, draft, raw, door)
         except BaseException as error:
             recent.failed = error if isinstance(error, Exception) else SiteError("internal", "")
@@ -151,23 +157,33 @@ class Desk:
     ) -> None:
         if draft.thread:
             audience = await self._audiences.with_thread(session, audience, draft.thread)
-            await self._check_open(audience, draft.thread)
+            await self._if_reachable(self._check_open(audience, draft.thread), None)
         self._limiter.take(session.id, "message", "message_hour")
-        # What a verified user says is said by the user, also below what the visitor said before.
-        if draft.thread != audience.primary:
-            reply_thread, draft = draft.thread, replace(draft, thread="")
-        else:
-            reply_thread = draft.thread
         draft = replace(
             draft,
             parts=await self._uploads.resolved(session, draft.parts),
-            reply_to=await self._replied_to(audience, reply_thread or audience.primary, draft),
+            reply_to=await self._if_reachable(self._replied_to(audience, draft), None),
+            # An address has one thread. What a verified user says is said by the user, also
+            # when the client named the thread in which the visitor spoke before the login.
+            thread="",
             profile=(session.user.profile if session.user else None) or draft.profile,
         )
-        await self._visitors.remember(session)
+        await self._if_reachable(self._visitors.remember(session), None)
         await self._deliver(draft, raw, door)
 
-    async def _replied_to(self, audience: Audience, thread: str, draft: Message) -> str | None:
+    async def _if_reachable(self, lookup: Awaitable[T], otherwise: T) -> T:
+        """Await a look-up that a message can do without: the spool takes it all the same."""
+        try:
+            async with asyncio.timeout(_LOOKUP_S):
+                return await lookup
+        except SiteError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the message comes first
+            log.warning("lookup_left_out", reason=f"{type(error).__name__}: {error}")
+            return otherwise
+
+    async def _replied_to(self, audience: Audience, draft: Message) -> str | None:
+        thread = draft.thread or audience.primary
         seq = str(draft.data.get("reply_to_seq", ""))
         if not seq or not thread:
             return None
@@ -224,9 +240,7 @@ class Desk:
             "socket",
         )
 
-    async def recall(
-        self, session: Session, audience: Audience, frame: Recall, raw: bytes
-    ) -> None:
+    async def recall(self, session: Session, audience: Audience, frame: Recall, raw: bytes) -> None:
         entry = await self._own(session, audience, frame.conversation_id, frame.seq)
         if entry is None or not self._settings.visitor_recall_s:
             raise SiteError("recall_unsupported", "only messages of your own can be recalled")
@@ -263,9 +277,7 @@ class Desk:
         """Take in how far the visitor has received and read a thread (cumulative)."""
         thread = frame.conversation_id
         audience = await self._audiences.with_thread(session, audience, thread)
-        address = dict(zip(audience.ids, audience.addresses, strict=True))[
-            audience.threads[thread]
-        ]
+        address = dict(zip(audience.ids, audience.addresses, strict=True))[audience.threads[thread]]
         drafts = [
             Receipt(
                 key=f"{thread}:{state}:{int(seq)}",
@@ -318,7 +330,6 @@ class Desk:
                 "ttl_ms": TYPING_TTL_MS,
             },
         )
-
 
 
 def _conflict() -> SiteError:

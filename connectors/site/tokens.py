@@ -28,6 +28,7 @@ from typing import Any
 
 import jwt
 import msgspec
+from jwt.types import Options
 
 from connectors.site.errors import SiteError
 from connectors.site.settings import MIN_HMAC_BYTES, IdentityKey
@@ -140,7 +141,7 @@ def read_access(secret: bytes, text: str, audience: str, now: datetime) -> Acces
             text,
             secret,
             algorithms=["HS256"],
-            options={"require": ["exp", "iat", "sub", "aud"], **_TIMES_UNCHECKED},
+            options=_OPTIONS,
             audience=audience,
         )
         access = msgspec.convert(claims, Access)
@@ -154,7 +155,8 @@ def read_access(secret: bytes, text: str, audience: str, now: datetime) -> Acces
 # --- identity ------------------------------------------------------------------------------------
 
 # PyJWT reads the machine's clock; the times are checked below, with the caller's.
-_TIMES_UNCHECKED: dict[str, Any] = {
+_OPTIONS: Options = {
+    "require": ["exp", "iat", "sub", "aud"],
     "verify_exp": False,
     "verify_iat": False,
     "verify_nbf": False,
@@ -178,9 +180,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     attrs: dict[str, Any] = {}
 
 
-def read_identity(
-    text: str, keys: Sequence[IdentityKey], issuer: str, now: datetime
-) -> Claims:
+def read_identity(text: str, keys: Sequence[IdentityKey], issuer: str, now: datetime) -> Claims:
     """Return the claims of an identity token.
 
     Raises :class:`SiteError`: identity_expired when only its time is over, identity_invalid for
@@ -194,7 +194,7 @@ def read_identity(
             _usable(key),
             algorithms=[key.alg],
             audience=AUDIENCE,
-            options={"require": ["exp", "iat", "sub", "aud"], **_TIMES_UNCHECKED},
+            options=_OPTIONS,
         )
         read = msgspec.convert(claims, Claims)
     except StopIteration as error:
@@ -224,7 +224,9 @@ def _check_claims(claims: Claims, issuer: str, now_s: float) -> None:
     if len(msgspec.json.encode(claims.attrs)) > MAX_ATTRS_BYTES:
         raise _invalid(f"attrs has more than {MAX_ATTRS_BYTES} bytes")
     if claims.exp <= now_s - LEEWAY_S:
-        raise SiteError("identity_expired", "the identity token is over: ask the site for a new one")
+        raise SiteError(
+            "identity_expired", "the identity token is over: ask the site for a new one"
+        )
 
 
 def _invalid(reason: str) -> SiteError:

@@ -188,6 +188,11 @@ class Visitors:
             opened = replace(opened, visitor_token=token.text)
         return opened
 
+    def sample(self, user: str) -> Opened:
+        """Return a session that nobody has, for signed samples."""
+        token = new_visitor_token(self._visitor_secret, self._clock.now())
+        return self._opened(token.visitor, token.digest, page={}, locale="zh-CN", user=user)
+
     def _opened(
         self,
         visitor: str,
@@ -346,9 +351,7 @@ class Visitors:
         said = _profile(claims)
         return await self._set_user(claims.sub, **({"profile": said} if said else {}))
 
-    async def _tell_the_hub(
-        self, doc: VisitorDoc, claims: Claims, profile: Profile | None
-    ) -> None:
+    async def _tell_the_hub(self, doc: VisitorDoc, claims: Claims, profile: Profile | None) -> None:
         """Link what the visitor said before it was known. Safe to repeat after a crash."""
         if doc.linked:
             return

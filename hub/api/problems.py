@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from aiohttp import web
+
+from hub.rules import Refusal
 
 TYPE_BASE = "https://omniline.dev/problems/"
 
@@ -37,6 +40,16 @@ TYPES: dict[str, str] = {
     "internal": "Something went wrong on our side",
 }
 
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """What every error answers with; some types carry members of their own beside these."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
 _BY_STATUS = {
     400: "bad-request",
     401: "unauthorized",
@@ -55,6 +68,8 @@ _BY_STATUS = {
 
 def problem_response(kind: str, detail: str, status: int, **more: Any) -> web.Response:
     """Answer with a problem document; ``more`` are extension members."""
+    if kind not in TYPES:  # a plugin's refusal in words of its own
+        kind = _BY_STATUS.get(status, "bad-request")
     body = {
         "type": TYPE_BASE + kind,
         "title": TYPES[kind],
@@ -62,9 +77,19 @@ def problem_response(kind: str, detail: str, status: int, **more: Any) -> web.Re
         "detail": detail,
         **more,
     }
-    return web.json_response(body, status=status, content_type="application/problem+json")
+    return web.Response(
+        body=msgspec.json.encode(body), status=status, content_type="application/problem+json"
+    )
 
 
 def problem(status: int, detail: str) -> web.Response:
     """Answer with the problem document that goes with a bare HTTP status."""
     return problem_response(_BY_STATUS.get(status, "bad-request"), detail, status)
+
+
+def refused(refusal: Refusal) -> web.Response:
+    """Answer with the problem document of a refusal, and the headers that go with its status."""
+    response = problem_response(refusal.error, refusal.detail, refusal.status, **refusal.more)
+    if refusal.status == 429 and "retry_after" in refusal.more:
+        response.headers["Retry-After"] = str(refusal.more["retry_after"])
+    return response

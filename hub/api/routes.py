@@ -1,14 +1,153 @@
-"""Puts the API onto the application."""
+"""Puts the API onto the application: every route behind its scope, and the document of them all."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from collections.abc import Iterable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+import msgspec
 from aiohttp import web
+
+from hub.api.access import ACCESS, ANYBODY, PUBLIC, Access
+from hub.api.accounts import Accounts
+from hub.api.attachments import Attachments, UploadDoc
+from hub.api.conversations import Conversations
+from hub.api.cursors import Cursors
+from hub.api.customers import Customers
+from hub.api.dead_letters import DeadLetters
+from hub.api.identity import Identity
+from hub.api.key_routes import KeyRoutes
+from hub.api.keys import ApiKeyDoc
+from hub.api.openapi import document
+from hub.api.operations import Commands, Operations
+from hub.api.people import People
+from hub.api.problems import refused
+from hub.api.replies import Replies
+from hub.api.sessions import (
+    SessionDoc,
+    SigninLink,
+    set_cookie,
+    sorry_page,
+    welcome_page,
+)
+from hub.api.timelines import Latest, Timelines
+from hub.api.trace import Trace
+from hub.plugin_context import PluginRoute
+from hub.rules import Refusal
 
 if TYPE_CHECKING:
     from hub.app import Hub
 
+ROUTES = web.AppKey("routes", tuple[PluginRoute, ...])
+PLUGINS = "/api/v1/x"
+
 
 async def add_api(app: web.Application, hub: Hub) -> None:
-    """Add all routes below /api, /feed and /console."""
+    """Add all routes below /api, /feed and /console, and /openapi.json."""
+    await hub.store.prepare([ApiKeyDoc, SessionDoc, SigninLink, UploadDoc])
+    access = Access(hub.store, hub.clock, hub.web.remote, lambda: hub.web.public_url)
+    app[ACCESS] = access
+    routes = (*core_routes(hub, access), *plugin_routes(hub), *_feed_routes(hub))
+    app[ROUTES] = routes
+    mount(app, access, routes)
+    _add_document(app, hub, routes)
+    _add_sign_in(app, hub, access)
+    await _add_console(app, hub)
+
+
+def core_routes(hub: Hub, access: Access) -> list[PluginRoute]:
+    """Return the hub's own routes."""
+    people = People(hub.store)
+    cursors = Cursors(hub.key.derive("api/cursors"))
+    commands = Commands(hub)
+    latest = Latest(hub.store, cursors)
+    scopes = {route.scope for _, route in hub.services.routes}
+    return [
+        *Customers(hub, people, cursors).routes(),
+        *Timelines(hub, people, cursors, latest).routes(),
+        *Replies(hub, people, commands, latest).routes(),
+        *Identity(hub, people, commands).routes(),
+        *Conversations(hub, people, cursors, commands).routes(),
+        *Attachments(hub, people).routes(),
+        *Accounts(hub).routes(),
+        *Operations(hub).routes(),
+        *DeadLetters(hub, cursors).routes(),
+        *Trace(hub, people).routes(),
+        *KeyRoutes(hub, access, scopes).routes(),
+    ]
+
+
+def plugin_routes(hub: Hub) -> list[PluginRoute]:
+    """Return the plugins' routes where they are mounted.
+
+    Raises ``ValueError`` for one that asks for no scope: plugins are behind keys.
+    """
+    routes = []
+    for plugin, route in hub.services.routes:
+        if route.scope in ("", PUBLIC, ANYBODY):
+            raise ValueError(
+                f"the plugin {plugin} registers {route.path} without a scope: name one, such as"
+                f" {plugin}:read"
+            )
+        routes.append(msgspec.structs.replace(route, path=f"{PLUGINS}/{plugin}{route.path}"))
+    return routes
+
+
+def mount(app: web.Application, access: Access, routes: Iterable[PluginRoute]) -> None:
+    for route in routes:
+        app.router.add_route(route.method, route.path, access.guard(route))
+
+
+# --- the document --------------------------------------------------------------------------------
+
+
+def _add_document(app: web.Application, hub: Hub, routes: Iterable[PluginRoute]) -> None:
+    described = list(routes)
+    made: dict[str, bytes] = {}  # by public URL, which is known once the port is
+
+    async def show(request: web.Request) -> web.Response:
+        server = hub.web.public_url or "/"
+        if server not in made:
+            made[server] = msgspec.json.encode(document(described, server))
+        return web.Response(body=made[server], content_type="application/json")
+
+    app.router.add_get("/openapi.json", show)
+
+
+# --- people --------------------------------------------------------------------------------------
+
+
+def _add_sign_in(app: web.Application, hub: Hub, access: Access) -> None:
+    async def sign_in(request: web.Request) -> web.Response:
+        try:
+            cookie = await access.sign_in(request, request.query.get("token", ""))
+        except Refusal as refusal:
+            return refused(refusal)
+        if cookie is None:
+            return sorry_page()
+        response = welcome_page(f"{urlsplit(hub.web.public_url).path}/console/")
+        set_cookie(response, cookie, hub.web.public_url)
+        return response
+
+    app.router.add_get("/console/signin", sign_in, allow_head=False)
+
+
+# --- what others bring ---------------------------------------------------------------------------
+
+
+def _feed_routes(hub: Hub) -> list[PluginRoute]:
+    found: Any = _module("hub.feed.routes")
+    return list(found.feed_routes(hub)) if found is not None else []
+
+
+async def _add_console(app: web.Application, hub: Hub) -> None:
+    found: Any = _module("hub.console.pages")
+    if found is not None:
+        await found.add_console(app, hub)
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(name) if find_spec(name) is not None else None

@@ -62,6 +62,10 @@ class FeedTail:
                 log.warning("feed_not_readable", reason=str(error))
                 await asyncio.sleep(0.5)
                 continue
+            except Exception:
+                log.exception("feed_not_readable")  # every reader waits for this task
+                await asyncio.sleep(0.5)
+                continue
             if rows:
                 self._publish(rows)
             if len(rows) < PAGE:
@@ -71,6 +75,14 @@ class FeedTail:
                 self.wake.clear()
 
     def _publish(self, rows: Sequence[FeedRow]) -> None:
+        if int(rows[-1].id) - self.position != len(rows):
+            log.error(
+                "feed_has_a_gap",
+                behind=self.position,
+                last=rows[-1].id,
+                rows=len(rows),
+                advice="readers may have missed events: compare the feed with the entries",
+            )
         self.position = int(rows[-1].id)
         for listener in list(self._listeners):
             try:

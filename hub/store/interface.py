@@ -87,9 +87,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     position: int
     generation: int
-    clean: bool  # the holder before let go of it in order
+    former: str = ""  # who held it before and did not let go in order
     suspect: str = ""  # in_ that was being routed alone when the process went down
-    suspect_count: int = 0
 
 
 class Commit(msgspec.Struct, kw_only=True):
@@ -101,6 +100,7 @@ class Commit(msgspec.Struct, kw_only=True):
     replaces: list[Doc] = []
     routed: list[str] = []
     redact: list[str] = []  # those of them whose raw copy has to go: the person was erased
+    suspect: str = ""  # the item that is routed alone next, see mark_suspect
     routed_at: datetime
     expire_at: datetime
 
@@ -116,7 +116,7 @@ class RouterStore(Protocol):
 
     async def release(self, lease: Lease) -> None: ...
 
-    async def mark_suspect(self, lease: Lease, item: str, count: int) -> None:
+    async def mark_suspect(self, lease: Lease, item: str) -> None:
         """Note, durably, that ``item`` is about to be routed alone."""
         ...
 

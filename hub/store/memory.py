@@ -225,12 +225,12 @@ class MemoryRouter:
         self._generation = int(time.time())
         self._expires = 0.0
         self._clean = True
-        self._suspect = ("", 0)
+        self._suspect = ""
 
     async def take(self, owner: str, seconds: float) -> Lease | None:
         if self._owner != owner and self._expires > time.monotonic():
             return None
-        clean = self._clean
+        former = "" if self._clean or self._owner == owner else self._owner
         self._owner, self._clean = owner, False
         self._epoch += 1
         self._expires = time.monotonic() + seconds
@@ -239,9 +239,8 @@ class MemoryRouter:
             epoch=self._epoch,
             position=self._position,
             generation=self._generation,
-            clean=clean,
-            suspect=self._suspect[0],
-            suspect_count=self._suspect[1],
+            former=former,
+            suspect=self._suspect,
         )
 
     def _holds(self, lease: Lease) -> bool:
@@ -256,10 +255,10 @@ class MemoryRouter:
         if self._holds(lease):
             self._owner, self._expires, self._clean = "", 0.0, True
 
-    async def mark_suspect(self, lease: Lease, item: str, count: int) -> None:
+    async def mark_suspect(self, lease: Lease, item: str) -> None:
         if not self._holds(lease):
             raise Fenced("the router's lease has moved on")
-        self._suspect = (item, count)
+        self._suspect = item
 
     async def commit(self, commit: Commit, seconds: float) -> None:
         if not self._holds(commit.lease):
@@ -280,7 +279,7 @@ class MemoryRouter:
             for name in ("raw", "drafts", "raw_blob"):
                 inbox.get(ident, {}).pop(name, None)
         self._position = commit.position
-        self._suspect = ("", 0)
+        self._suspect = commit.suspect
         self._expires = time.monotonic() + seconds
 
     async def position(self) -> tuple[int, int]:

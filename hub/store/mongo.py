@@ -195,7 +195,10 @@ class MongoInbox:
     async def backlog(self) -> tuple[int, int, datetime | None]:
         with _translated():
             oldest = await self._collection.find_one(
-                {"open": True}, {"received_at": 1}, sort=[("_id", ASCENDING)], hint="open_by_open_id"
+                {"open": True},
+                {"received_at": 1},
+                sort=[("_id", ASCENDING)],
+                hint="open_by_open_id",
             )
             if oldest is None:
                 return 0, 0, None
@@ -242,15 +245,20 @@ class MongoRouter:
         self._stack = AsyncExitStack()
 
     async def take(self, owner: str, seconds: float) -> Lease | None:
+        free = {
+            "_id": _ROUTER,
+            "$or": [{"owner": owner}, {"$expr": {"$lte": ["$expires_at", "$$NOW"]}}],
+        }
         with _translated():
+            held = await self._collection.find_one(free)
+            if held is None:
+                return None
+            await self._end_predecessor(held)
             await self._open_session()
             assert self._session is not None
             session = self._driver.session_id(self._session)
             before = await self._collection.find_one_and_update(
-                {
-                    "_id": _ROUTER,
-                    "$or": [{"owner": owner}, {"$expr": {"$lte": ["$expires_at", "$$NOW"]}}],
-                },
+                free,
                 [
                     {
                         "$set": {
@@ -265,15 +273,13 @@ class MongoRouter:
             )
             if before is None:
                 return None
-            await self._end_predecessor(before, str(session))
         return Lease(
             owner=owner,
             epoch=before["epoch"] + 1,
             position=before["position"],
             generation=before["generation"],
-            clean=before["clean"],
+            former="" if before["clean"] or before["owner"] == owner else before["owner"],
             suspect=before.get("suspect", ""),
-            suspect_count=before.get("suspect_count", 0),
         )
 
     async def _open_session(self) -> None:
@@ -285,10 +291,14 @@ class MongoRouter:
         self._session = None
         await self._stack.aclose()
 
-    async def _end_predecessor(self, before: Mapping[str, Any], session: str) -> None:
-        """End the session of a holder that did not let go: its transaction may block ours."""
-        other = before.get("session")
-        if other and other != session and not before["clean"]:
+    async def _end_predecessor(self, held: Mapping[str, Any]) -> None:
+        """End the session of a holder that did not let go, before its document is touched.
+
+        A process killed inside a transaction leaves it open, and every write to what it changed
+        would wait until the server ends it.
+        """
+        other = held.get("session")
+        if other and not held["clean"]:
             try:
                 await self._driver.kill_session(UUID(other))
             except PyMongoError as error:
@@ -308,10 +318,10 @@ class MongoRouter:
             )
             await self._close_session()
 
-    async def mark_suspect(self, lease: Lease, item: str, count: int) -> None:
+    async def mark_suspect(self, lease: Lease, item: str) -> None:
         with _translated():
             result = await self._collection.update_one(
-                self._mine(lease), {"$set": {"suspect": item, "suspect_count": count}}
+                self._mine(lease), {"$set": {"suspect": item}}
             )
         if result.matched_count != 1:
             raise Fenced("the router's lease has moved on")
@@ -330,8 +340,7 @@ class MongoRouter:
                             "$set": {
                                 "position": commit.position,
                                 "expires_at": _server_plus(seconds),
-                                "suspect": "",
-                                "suspect_count": 0,
+                                "suspect": commit.suspect,
                             }
                         }
                     ],

@@ -9,8 +9,9 @@ For one machine, demos, tests and small shops. It is a replica set of one member
 The folder holds `db/` (the data), `port` (the data belong to a port: a replica set knows its
 members by address), `mongod.log` and `owner.lock`, locked by the process that owns the folder.
 
-A server ends with its owner, however the owner ends, but for one case: when the owner is killed
-outright (`kill -9`, a crash) the server goes on, and the next owner of the folder adopts it.
+A server ends with its owner: on leaving the block, on errors, cancellations, failed starts and the
+interpreter's exit. When the owner is killed outright (`kill -9`, a crash, a signal it does not
+handle) the server goes on, and the next owner of the folder adopts it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import IO, Any
@@ -67,7 +69,11 @@ PORTS = range(20_000, 32_768)
 
 LAUNCH_ATTEMPTS = 5
 ADOPT_SECONDS = 15.0
+LOCK_SECONDS = 1.0
 LEAST_FREE_BYTES = 64 * 1024 * 1024
+FULL_BYTES = 1024 * 1024
+"""A server that dies with less than this free died of it, even if its log has no room to say so."""
+
 LOG_BYTES = 8 * 1024 * 1024
 """mongod's log is moved to `mongod.log.1` when it is longer than this: twice this at most."""
 
@@ -120,6 +126,7 @@ class EmbeddedMongod:
         self.log_path = self.data_dir / "mongod.log"
         self._db = self.data_dir / "db"
         self._port_path = self.data_dir / "port"
+        self._lock_path = self.data_dir / "owner.lock"
         self._binary = binary
         self._configured_port = port
         self._start_timeout = start_timeout
@@ -172,25 +179,15 @@ class EmbeddedMongod:
         if self._binary is None:
             self._binary = find_mongod()
         self._make_folder()
-        self._take_lock()
-        try:
-            await self._bring_up()
-        except BaseException:
-            await self.stop()
-            raise
-        return self.url
+        await self._take_lock()
+        return await self._bring_up_or_stop()
 
     async def restart(self) -> str:
         """Start the server again after it died (or stop it first); return the `url`, maybe new."""
         if self._lock is None:
             raise EmbeddedMongodError("only a server that was started can be restarted")
         await self._stop_process()
-        try:
-            await self._bring_up()
-        except BaseException:
-            await self.stop()
-            raise
-        return self.url
+        return await self._bring_up_or_stop()
 
     async def stop(self) -> None:
         """Stop the server (SIGTERM, after `stop_timeout` SIGKILL) and give the folder back."""
@@ -221,7 +218,7 @@ class EmbeddedMongod:
             probe.unlink()
         except OSError as exc:
             raise self._folder_unusable(exc) from exc
-        free = shutil.disk_usage(self.data_dir).free
+        free = self._free()
         if free < LEAST_FREE_BYTES:
             raise FolderUnusable(
                 f"only {free // 2**20} MiB are free on the disk of {self.data_dir}, and the "
@@ -229,33 +226,42 @@ class EmbeddedMongod:
                 "`data_dir` to another disk."
             )
 
+    def _free(self) -> int:
+        return shutil.disk_usage(self.data_dir).free
+
     def _folder_unusable(self, exc: OSError) -> FolderUnusable:
         return FolderUnusable(
-            f"the embedded MongoDB's folder {self.data_dir} cannot be written: {exc.strerror} "
-            f"({exc.filename}). Check `data_dir`, its owner, its mode and the space on its disk."
+            f"the embedded MongoDB's folder {self.data_dir} cannot be written: {exc}. "
+            "Check `data_dir`, its owner, its mode and the space on its disk."
         )
 
-    def _take_lock(self) -> None:
-        path = self.data_dir / "owner.lock"
-        lock = path.open("a+", encoding="ascii")
+    async def _take_lock(self) -> None:
+        ends = time.monotonic() + LOCK_SECONDS
+        while not self._try_lock():
+            # A killed owner lets go of it a moment after it has gone from sight.
+            if time.monotonic() >= ends:
+                raise FolderBusy(
+                    f"the folder {self.data_dir} is in use by another Omniline, process "
+                    f"{self._lock_path.read_text('ascii').strip() or 'unknown'}. One `run` owns a "
+                    "folder: stop that one, give this one another `data_dir`, or let it use that "
+                    "one's database with `serve` and `mongo_url`."
+                )
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _try_lock(self) -> bool:
+        lock = self._lock_path.open("a+", encoding="ascii")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            lock.seek(0)
-            owner = lock.read().strip() or "unknown"
             lock.close()
-            if exc.errno not in (errno.EAGAIN, errno.EACCES):
-                raise self._folder_unusable(exc) from exc
-            raise FolderBusy(
-                f"the folder {self.data_dir} is in use by another Omniline, process {owner}. One "
-                "`run` owns a folder: stop that one, give this one another `data_dir`, or let it "
-                "use that one's database with `serve` and `mongo_url`."
-            ) from None
-        lock.seek(0)
-        lock.truncate()
+            if exc.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            raise self._folder_unusable(exc) from exc
+        lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         self._lock = lock
+        return True
 
     def _kept_port(self) -> int | None:
         try:
@@ -292,6 +298,17 @@ class EmbeddedMongod:
         )
 
     # Up
+
+    async def _bring_up_or_stop(self) -> str:
+        try:
+            await self._bring_up()
+        except OSError as exc:
+            await self.stop()
+            raise self._folder_unusable(exc) from exc
+        except BaseException:
+            await self.stop()
+            raise
+        return self.url
 
     async def _bring_up(self) -> None:
         self._stopping = False
@@ -485,7 +502,7 @@ class EmbeddedMongod:
             how = f"exited with code {code}"
         says = self._log_says()
         remedy = ""
-        if "No space left on device" in says:
+        if "No space left on device" in says or self._free() < FULL_BYTES:
             remedy = f" The disk of {self.data_dir} is full: make room and start again."
         elif code == _EXIT_UNCAUGHT and _FOLDER_IN_USE in says:
             remedy = f" Another mongod uses {self._db}: stop it first."

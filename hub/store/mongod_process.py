@@ -151,6 +151,9 @@ def last_words(path: Path, start: int, count: int = 4) -> list[str]:
 
 def _entry_words(entry: dict[str, Any]) -> str:
     attributes = entry.get("attr") or {}
+    if isinstance(attributes.get("message"), dict):
+        # WiredTiger's own messages come wrapped with their circumstances.
+        attributes = attributes["message"]
     details = [
         str(attributes[key])
         for key in ("error", "errmsg", "message", "msg", "reason")

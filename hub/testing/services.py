@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -70,6 +71,7 @@ class FakeApiKey(msgspec.Struct, frozen=True):
 
     name: str
     scopes: frozenset[str]
+    accounts: frozenset[str] = frozenset()  # "channel:account"; empty = all
 
 
 class FakeServices:
@@ -129,12 +131,15 @@ class FakeServices:
             self._timeline.append((address, seen))
             self._told.notify_all()
 
-    def web_app(self, *scopes: str, name: str = "test") -> web.Application:
+    def web_app(
+        self, *scopes: str, name: str = "test", accounts: Sequence[str] = ()
+    ) -> web.Application:
         """Return an application with all registered routes, called with one key.
 
-        The key has ``scopes``; a route that needs another one answers 403.
+        The key has ``scopes``, and ``accounts`` where it is limited to some; a route that needs
+        another scope answers 403.
         """
-        api_key = FakeApiKey(name, frozenset(scopes))
+        api_key = FakeApiKey(name, frozenset(scopes), frozenset(accounts))
         app = web.Application()
         for plugin, route in self.routes:
             app.router.add_route(
@@ -258,7 +263,9 @@ def _guarded(
         if route.scope not in api_key.scopes:
             body = {"type": "about:blank", "title": "Forbidden", "status": 403, "detail": ""}
             return web.json_response(body, status=403, content_type="application/problem+json")
-        request["api_key"] = api_key
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", web.NotAppKeyWarning)  # plugins know it by this name
+            request["api_key"] = api_key
         return await route.handler(request)
 
     return handler

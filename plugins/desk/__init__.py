@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import WeakSet
 
 from hub import PluginContext, TicketBackend, hookimpl
 from plugins.desk.backend import DeskBackend
@@ -20,8 +19,8 @@ __all__ = ["Desk", "DeskBackend"]
 
 omniline_api = 1
 
-# A hook about a person names no space. The routes hold their desk, so it is here as long as they.
-_desks: WeakSet[Desk] = WeakSet()
+# The hook about an erased person names no space: it means that of the hub in this process.
+_desk: Desk | None = None
 
 
 @hookimpl
@@ -31,13 +30,14 @@ def register_ticket_backends(config: Mapping[str, Any]) -> Sequence[type[TicketB
 
 @hookimpl
 async def plugin_started(context: PluginContext) -> None:
+    global _desk
     await context.register_documents(DeskTicket, DeskEntry, DeskEvent)
-    desk = Desk(context)
-    _desks.add(desk)
-    DeskRoutes(context, desk).register()
+    _desk = Desk(context)
+    DeskRoutes(context, _desk).register()
 
 
 @hookimpl
 async def customer_erased(addresses: Sequence[str], conversations: Sequence[str]) -> None:
-    for desk in list(_desks):
-        await desk.erase(addresses, conversations)
+    if _desk is None:
+        raise RuntimeError("the desk was not started in this process: nothing was erased")
+    await _desk.erase(addresses, conversations)

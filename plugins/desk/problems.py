@@ -9,6 +9,7 @@ from aiohttp import web
 TYPES = "https://omniline.dev/problems/"
 TITLES = {
     "bad-request": "The request is not valid",
+    "forbidden": "This key may not do that",
     "not-found": "There is no such thing",
     "conflict": "Somebody else changed it",
     "idempotency-conflict": "This Idempotency-Key was used for something else",

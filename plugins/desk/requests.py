@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -41,7 +41,7 @@ async def body(request: web.Request, kind: type[B]) -> B:
     except web.HTTPRequestEntityTooLarge as error:
         raise Refuse("too-large", "the body is larger than the hub takes", 413) from error
     try:
-        return msgspec.json.decode(raw, type=kind, strict=True)
+        return msgspec.convert(_whole_numbers(msgspec.json.decode(raw)), kind)
     except msgspec.ValidationError as error:
         raise Refuse("bad-request", str(error), 422) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -50,6 +50,16 @@ async def body(request: web.Request, kind: type[B]) -> B:
                 "bad-request", "a text has half of a surrogate pair: send whole characters", 422
             ) from error
         raise Refuse("bad-request", "the body is not JSON in UTF-8", 400) from error
+
+
+def _whole_numbers(plain: Any) -> Any:
+    """Return an object with 1.0 as 1: to JSON they are the same number."""
+    if not isinstance(plain, dict):
+        return plain
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in plain.items()
+    }
 
 
 def _has_lone_surrogate(raw: bytes) -> bool:

@@ -147,7 +147,7 @@ class DeskRoutes:
         who = caller(request)
         key = requests.idempotency_key(request)
         # Behind a caller's key stands the caller: two may choose the same one.
-        ident = self._desk.ids.entry(ticket, f"api|{who}|{key}" if key else fresh_key())
+        ident = self._desk.ids.entry(ticket, f"api|{_caller_id(request)}|{key or fresh_key()}")
         return NewEntry(
             id=ident,
             key=ident,
@@ -216,6 +216,21 @@ def caller(request: web.Request) -> str:
     return "system" if key is None else str(key.name)
 
 
+def _caller_id(request: web.Request) -> str:
+    """Return what tells callers of the same name apart."""
+    return str(getattr(request.get("api_key"), "id", "") or caller(request))
+
+
+def _refuse_limited(request: web.Request) -> None:
+    """A ticket spans the accounts its customer writes by: a key for some of them sees none."""
+    if getattr(request.get("api_key"), "accounts", ()):
+        raise Refuse(
+            "forbidden",
+            "this key is limited to some accounts, and tickets span them: use one that is not",
+            403,
+        )
+
+
 def _digest(wanted: NewAnswer | NewNote) -> str:
     """Return what tells a repeated request from another one; ``rev`` is no part of it."""
     content = [type(wanted).__name__, wanted.text, wanted.agent, wanted.agent_name]
@@ -237,6 +252,7 @@ def _json(answer: msgspec.Struct, *, status: int = 200) -> web.Response:
 def _with_problems(handler: Handler) -> Handler:
     async def answered(request: web.Request) -> web.Response:
         try:
+            _refuse_limited(request)
             return await handler(request)
         except Refuse as refuse:
             return refuse.response()

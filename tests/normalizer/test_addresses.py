@@ -186,6 +186,8 @@ def test_a_mailbox_has_one_form_whatever_its_letters(text: str, ident: str) -> N
         "li@" + "a." * 130 + "com",
         "l" * 510 + "@example.com",
         "李" * 10 + "@" + "中" * 60 + ".cn",
+        "l" * 400 + "@" + "中文域名例子网络信息中心公司测试" * 1 + ".例子" * 20 + ".中国",
+        "l" * 400 + "@" + ".".join(["安徽北京重庆福建甘肃广东广西贵州海南"] * 3),
     ],
 )
 def test_what_is_no_single_mailbox_is_refused(text: str) -> None:
@@ -239,7 +241,15 @@ def test_a_persons_number_becomes_one_shared_address(text: str, e164: str) -> No
     [
         # Short codes, hotlines and service ports: contracts/sms.md section 6.
         *("10086", "10000", "110", "12306", "95588", "９５５８８", "96110", "+8695588", "12345"),
-        *("021-95588", "010-10086", "4008123123", "400-812-3123", "8008208820"),
+        *(
+            "021-95588",
+            "010-10086",
+            "0817-958190",
+            "9500314375",
+            "4008123123",
+            "400-812-3123",
+            "8008208820",
+        ),
         *("106575258192144", "1069012345678", "１０６５７５２５８１９２１４４"),
         "+18005551212",
         # What stands for a withheld number: contracts/voice.md section 7.

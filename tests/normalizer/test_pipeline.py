@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 import timeit
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta, timezone
@@ -85,7 +87,7 @@ def test_a_sample_in_which_nothing_is_wrong_is_handed_on_as_the_same_object(name
 
 
 @given(strategies.draft)
-@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 def test_any_draft_comes_out_storable_and_normalizing_it_again_changes_nothing(
     draft: AnyDraft,
 ) -> None:
@@ -101,9 +103,13 @@ def test_any_draft_comes_out_storable_and_normalizing_it_again_changes_nothing(
 
 def test_the_common_case_costs_a_few_microseconds() -> None:
     """The bar is 6 us on a quiet machine; 60 leave room for a busy one, not for another order."""
+    if sys.gettrace() is not None:
+        pytest.skip("a tracer is watching every line: this would measure the tracer")
     draft = said(Text(text="hello, is this still available?"), at=NOON, vendor_ids=("1",))
-    best = min(timeit.repeat(lambda: normalize(draft, WECHAT), number=500, repeat=5)) / 500
-    assert best < 60e-6
+    rounds = timeit.repeat(
+        lambda: normalize(draft, WECHAT), timer=time.process_time, number=500, repeat=5
+    )
+    assert min(rounds) / 500 < 60e-6
 
 
 def test_steps_run_in_the_order_given_and_can_be_others() -> None:
@@ -174,6 +180,8 @@ def test_a_sequence_number_that_cannot_be_stored_is_dropped(
         assert isinstance(draft, Amendment | Receipt)
         assert draft.seq == draft.target.up_to_seq == kept
         assert draft.target.vendor_id == "CA11\\ud800"
+        if isinstance(draft, Receipt):
+            assert draft.code == "\\ud800"
 
 
 # --- texts -----------------------------------------------------------------------------------
@@ -192,7 +200,10 @@ def test_a_sequence_number_that_cannot_be_stored_is_dropped(
             Audio(media=Media(), transcript=Transcript(text="\x00好", by="ven\ndor")),
             Audio(media=Media(), transcript=Transcript(text="好", by="ven dor")),
         ),
-        (Location(lat=31.2, lon=121.4, label="a\nb"), Location(lat=31.2, lon=121.4, label="a b")),
+        (
+            Location(lat=31.2, lon=121.4, label="a\nb", datum="gcj02\n"),
+            Location(lat=31.2, lon=121.4, label="a b", datum="gcj02"),
+        ),
         (Location(lat=-90, lon=180), Location(lat=-90, lon=180)),
         (Location(lat=91, lon=0, label="家"), Unsupported(what="location", text="家")),
         (Location(lat=0, lon=-181), Unsupported(what="location")),
@@ -253,6 +264,13 @@ def test_names_subjects_and_reasons_are_single_lines() -> None:
 
     event = normalize(Event(key="1", address=FAN, name="a\nb", text="c\r\nd"), WECHAT)
     assert event == Event(key="1", address=FAN, name="a b", text="c\nd")
+
+    recall = Amendment(
+        key="1", target=Target(), kind=AmendmentKind.RECALL, by=Sender(name="小\n李", ref="\ud800")
+    )
+    recalled = normalize(recall, WECHAT)
+    assert isinstance(recalled, Amendment)
+    assert recalled.by == Sender(name="小 李", ref="\\ud800")
 
     receipt = normalize(
         Receipt(key="1", target=Target(), state=DeliveryState.FAILED, reason="user\r\nblocked"),
@@ -399,6 +417,11 @@ def test_the_media_of_a_finished_download_is_cleaned_and_nothing_else_of_that_na
             SMS,
             Address(scheme="tel", account="second", kind="e164", id="95588"),
             "sms:second:sender:95588",
+        ),
+        (
+            SMS,
+            Address(scheme="tel", account="second", kind="e164", id="+8613800138000"),
+            "tel::e164:+8613800138000",
         ),
         (
             StepContext(channel="sms", default_region="HK"),

@@ -116,9 +116,9 @@ def test_a_grapheme_that_no_writing_needs_is_cut_through() -> None:
 
 def test_marks_without_end_take_no_time_and_keep_the_letters() -> None:
     """Bringing n marks into order takes n squared: 100 000 would stop the router for minutes."""
-    started = time.perf_counter()
+    started = time.process_time()
     cleaned = clean_text("妖" + "\u0301\u0316" * 100_000 + "怪")
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 5
     assert cleaned.startswith("妖")
     assert len(clean_text("妖" + "\u0301\u0316" * 1000 + "怪")) == 32
     assert clean_text("a" + "\u0316\u0301" * 10 + "b") == unicodedata.normalize(

@@ -40,8 +40,11 @@ CHANNELS = {
     "site": Capabilities(sends=TEXTS, threads=True, thread_seq=True, edit_window_s=900),
     "board": Capabilities(sends=TEXTS, conversation="channel"),
 }
-NOTHING = Capabilities()
 OPERATORS = {"=": "$eq", "in": "$in", "<=": "$lte", ">": "$gt"}
+
+
+def capabilities(channel: str) -> Capabilities:
+    return CHANNELS.get(channel, Capabilities())
 
 
 def run_now(work: Coroutine[Any, Any, T]) -> T:
@@ -87,9 +90,7 @@ class PlannerHarness:
 
     @property
     def rules(self) -> Rules:
-        return Rules(
-            key=self.key, now=self.now, capabilities=lambda name: CHANNELS.get(name, NOTHING), **self._rules
-        )
+        return Rules(key=self.key, now=self.now, capabilities=capabilities, **self._rules)
 
     def later(self, **span: float) -> datetime:
         """Move the clock. Only between batches: it stands still within one."""
@@ -127,7 +128,7 @@ class PlannerHarness:
         for _ in range(MOST_LOADS):
             self._ws.begin()
             try:
-                keep = all([plan(self._ws, self.rules, item, draft) for draft in drafts])
+                kept = [plan(self._ws, self.rules, item, draft) for draft in drafts]
             except NotLoaded as missing:
                 self._ws.discard()
                 await self._load(missing.wanted)
@@ -136,7 +137,7 @@ class PlannerHarness:
                 raise
             else:
                 self._ws.accept()
-                return keep
+                return all(kept)
         raise AssertionError(f"the plan of {drafts} needs more than {MOST_LOADS} loads")
 
     async def _load(self, wanted: Wanted) -> None:
@@ -219,7 +220,7 @@ class PlannerHarness:
         ident = operation_id(self.key, key)
         return await self.see(Operation, ident)
 
-    # --- looking -----------------------------------------------------------------------------------
+    # --- looking ---------------------------------------------------------------------------------
 
     async def see(self, kind: type[D], ident: Any) -> D:
         """Return a document as the open batch has it."""

@@ -62,9 +62,7 @@ def fetched(blob: str, ref: str | None) -> dict[str, Any]:
 
 
 _parts = st.lists(
-    st.one_of(
-        st.sampled_from("abc").map(text), st.sampled_from(["m1", "m2"]).map(picture)
-    ),
+    st.one_of(st.sampled_from("abc").map(text), st.sampled_from(["m1", "m2"]).map(picture)),
     max_size=3,
 )
 _data = st.one_of(

@@ -73,6 +73,8 @@ async def on_faulty(faulty: OwnMongod, kind: DriverName) -> AsyncIterator[Driver
     async with await open_driver(faulty.url, name, driver=kind) as opened:
         yield opened
     with faulty.client() as janitor:
+        # A transaction whose commit was made to fail would hold the drop up.
+        janitor.admin.command("killAllSessions", [])
         janitor.drop_database(name)
 
 

@@ -1,4 +1,11 @@
-"""The webhook door: a JSON body signed with HMAC-SHA256 over time and body."""
+"""The webhook door: a JSON body signed with HMAC-SHA256 over time and body.
+
+The vendor is made up. It sends, and signs again when it repeats itself::
+
+    POST /in/sample/main
+    x-sample-time: 1772442000
+    x-sample-signature: hex(hmac_sha256(secret, time + "." + body))
+"""
 
 from __future__ import annotations
 
@@ -10,14 +17,25 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from hub import Connector, Refused, Request, Sample, Secret, Verified, hookimpl
-from hub.clock import Clock
-from hub.contract import Outgoing
+from hub import (
+    Account,
+    Clock,
+    Connector,
+    ConnectorContext,
+    Outgoing,
+    Refused,
+    Request,
+    Sample,
+    Secret,
+    Verified,
+    hookimpl,
+)
 from normalizer.addresses import Address
 from normalizer.capabilities import Capabilities
-from normalizer.drafts import AnyDraft, Event, Message, Receipt, Target
-from normalizer.outcomes import Accepted
-from normalizer.parts import Text, Unsupported
+from normalizer.drafts import AnyDraft, DeliveryState, Event, Message, Receipt, Target
+from normalizer.outcomes import Accepted, Unsupported
+from normalizer.parts import Text
+from normalizer.parts import Unsupported as UnsupportedPart
 
 omniline_api = 1
 
@@ -53,7 +71,7 @@ class SampleWebhook(Connector[Settings]):
         sends=frozenset({"text"}), max_text_chars=2000, delivery_receipts=True
     )
 
-    def __init__(self, account: Any, context: Any) -> None:
+    def __init__(self, account: Account[Settings], context: ConnectorContext) -> None:
         super().__init__(account, context)
         self._keys = [secret.reveal().encode() for secret in account.settings.secrets]
         self.sent: list[Outgoing] = []
@@ -62,19 +80,8 @@ class SampleWebhook(Connector[Settings]):
         return () if self._keys else ("the sample channel needs a secret",)
 
     def verify(self, request: Request) -> Verified:
-        timestamp = request.headers.get("x-sample-time", "")
-        if not self._keys and self.account.insecure:
-            return request.verified()
-        if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 12):
-            raise Refused("timestamp")
-        if abs(request.received_at.timestamp() - int(timestamp)) > WINDOW_S:
-            raise Refused("stale")
-        given = request.headers.get("x-sample-signature", "").encode()
-        genuine = False
-        for key in self._keys:
-            genuine |= hmac.compare_digest(sign(key, timestamp, request.body).encode(), given)
-        if not genuine:
-            raise Refused("signature")
+        if self._keys or not self.account.insecure:
+            check_signature(request, self._keys)
         return request.verified()
 
     def parse(self, verified: Verified) -> Sequence[AnyDraft]:
@@ -107,46 +114,48 @@ class SampleWebhook(Connector[Settings]):
                         at=at,
                         address=address,
                         target=Target(vendor_id=push.ref),
-                        state=push.state,  # type: ignore[arg-type]
+                        state=DeliveryState(push.state),
                     ),
                 )
             case _:
-                return (
-                    Message(
-                        key=push.id, at=at, address=address, parts=(Unsupported(what=push.type),)
-                    ),
-                )
+                unknown = UnsupportedPart(what=push.type)
+                return (Message(key=push.id, at=at, address=address, parts=(unknown,)),)
 
     async def send(self, message: Outgoing) -> Accepted:
+        for part in message.parts:
+            if not isinstance(part, Text):
+                raise Unsupported("the sample channel sends texts only")
         self.sent.append(message)
         return Accepted(vendor_ids=(f"s-{message.key}",))
 
     def samples(self, clock: Clock) -> Sequence[Sample]:
-        now = clock.now()
-        at = int(now.timestamp() * _SECOND)
+        at = int(clock.now().timestamp() * _SECOND)
         pushes = {
             "text": Push(id="m1", sender="ann", at=at, text="你好😀"),
             "followed": Push(id="f1", sender="ann", at=at, type="followed"),
+            "receipt": Push(id="r1", sender="ann", at=at, type="receipt", ref="s1", state="read"),
             "unknown": Push(id="m2", sender="ann", at=at, type="hologram"),
         }
         return [
-            Sample(
-                name=name,
-                request=self._request(push, now),
-                signed_headers=("x-sample-time", "x-sample-signature"),
-            )
+            signed_sample(name, msgspec.json.encode(push), self._keys, clock)
             for name, push in pushes.items()
         ]
 
-    def _request(self, push: Push, now: datetime) -> Request:
-        body = msgspec.json.encode(push)
-        return Request(
-            method="POST",
-            url="",
-            headers=signed_headers(self._keys[0], int(now.timestamp()), body),
-            body=body,
-            received_at=now,
-        )
+
+def check_signature(request: Request, keys: Sequence[bytes]) -> None:
+    """Raise ``Refused`` unless one of the keys signed this request within the window."""
+    timestamp = request.headers.get("x-sample-time", "")
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 12):
+        raise Refused("timestamp")
+    if abs(request.received_at.timestamp() - int(timestamp)) > WINDOW_S:
+        raise Refused("stale")
+    # Bytes that are no UTF-8 arrive as lone surrogates, which a plain encode() refuses.
+    given = request.headers.get("x-sample-signature", "").encode(errors="surrogateescape")
+    genuine = False
+    for key in keys:
+        genuine |= hmac.compare_digest(sign(key, timestamp, request.body).encode(), given)
+    if not genuine:
+        raise Refused("signature")
 
 
 def sign(key: bytes, timestamp: str, body: bytes) -> str:
@@ -161,6 +170,20 @@ def signed_headers(key: bytes, timestamp: int, body: bytes) -> dict[str, str]:
         "x-sample-time": str(timestamp),
         "x-sample-signature": sign(key, str(timestamp), body),
     }
+
+
+def signed_sample(
+    name: str, body: bytes, keys: Sequence[bytes], clock: Clock, **facts: Any
+) -> Sample:
+    """Return a sample as the vendor would sign it now; unsigned where there is no key."""
+    now = clock.now()
+    headers = signed_headers(keys[0], int(now.timestamp()), body) if keys else {}
+    return Sample(
+        name=name,
+        request=Request(method="POST", url="", headers=headers, body=body, received_at=now),
+        signed_headers=("x-sample-time", "x-sample-signature"),
+        **facts,
+    )
 
 
 @hookimpl

@@ -1,0 +1,224 @@
+"""Accounts and backends with their states, the switches, and the keys that may use all this."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import structlog
+from aiohttp import web
+from msgspec import Meta
+
+from hub.accounts import AccountState
+from hub.api.access import unlimited
+from hub.api.bodies import Input, answer, read_json
+from hub.api.keys import ApiKey
+from hub.api.openapi import operation
+from hub.api.views import View
+from hub.plugin_context import PluginRoute
+from hub.rules import Refusal
+from normalizer.capabilities import Capabilities
+
+if TYPE_CHECKING:
+    from hub.app import Hub
+
+log = structlog.get_logger(__name__)
+
+
+class SwitchView(View, frozen=True, kw_only=True):
+    """``name`` is an account, or ``all``."""
+
+    name: str
+    inbound: str
+    outbound: str
+
+
+class AccountView(View, frozen=True, kw_only=True):
+    """How an account does, as this process sees it."""
+
+    name: str
+    channel: str
+    key: str
+    label: str
+    state: str
+    reason: str
+    since: datetime
+    last_message_at: datetime | None
+    next_try_at: datetime | None
+    switches: SwitchView
+    capabilities: Capabilities | None
+
+
+class PartView(View, frozen=True, kw_only=True):
+    """How a backend or another part does."""
+
+    kind: str
+    name: str
+    state: str
+    reason: str
+    since: datetime
+    next_try_at: datetime | None
+
+
+class Backlog(View, frozen=True, kw_only=True):
+    """What waits for the router. ``full`` says why deliveries are refused, if they are."""
+
+    items: int
+    lag_s: float
+    spooling: bool
+    router_alive: bool
+    full: str | None
+
+
+class AccountsPage(View, frozen=True, kw_only=True):
+    accounts: list[AccountView]
+    parts: list[PartView]
+    backlog: Backlog
+
+
+class Switchboard(View, frozen=True, kw_only=True):
+    switches: list[SwitchView]
+
+
+class SwitchInput(Input, frozen=True, kw_only=True):
+    """``store-only`` keeps what arrives for later; ``off`` refuses it."""
+
+    name: Annotated[str, Meta(max_length=200, description="channel:account, or all")]
+    inbound: Literal["on", "store-only", "off"] | None = None
+    outbound: Literal["on", "off"] | None = None
+
+
+class Accounts:
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def routes(self) -> list[PluginRoute]:
+        return [
+            PluginRoute(
+                method="GET",
+                path="/api/v1/accounts",
+                handler=self.overview,
+                scope="accounts:read",
+                operation=operation(
+                    "Accounts and backends: state, reason, lag",
+                    tag="operations",
+                    answer=AccountsPage,
+                ),
+            ),
+            PluginRoute(
+                method="GET",
+                path="/api/v1/switches",
+                handler=self.switches,
+                scope="accounts:read",
+                operation=operation("All switches", tag="operations", answer=Switchboard),
+            ),
+            PluginRoute(
+                method="PUT",
+                path="/api/v1/switches",
+                handler=self.switch,
+                scope="switches:write",
+                operation=operation(
+                    "Switch an account, or all sends, for every process",
+                    tag="operations",
+                    answer=Switchboard,
+                    body=SwitchInput,
+                    problems=(404,),
+                ),
+            ),
+        ]
+
+    async def overview(self, request: web.Request) -> web.Response:
+        caller: ApiKey = request["api_key"]
+        states = self._hub.states.all()
+        overload = self._hub.overload
+        return answer(
+            AccountsPage(
+                accounts=[
+                    self._account(each)
+                    for each in states
+                    if each.kind == "account" and caller.sees(*_split(each.name))
+                ],
+                parts=[_part(each) for each in states if each.kind != "account"]
+                if not caller.limited
+                else [],
+                backlog=Backlog(
+                    items=overload.backlog,
+                    lag_s=overload.lag_s,
+                    spooling=self._hub.writer.spooling,
+                    router_alive=overload.router_alive,
+                    full=overload.full,
+                ),
+            )
+        )
+
+    def _account(self, state: AccountState) -> AccountView:
+        channel, key = _split(state.name)
+        connector = self._hub.connectors.get((channel, key))
+        return AccountView(
+            name=state.name,
+            channel=channel,
+            key=key,
+            label=state.label,
+            state=state.state,
+            reason=state.reason,
+            since=state.since,
+            last_message_at=state.last_message_at,
+            next_try_at=state.next_try_at,
+            switches=self._switch(state.name),
+            capabilities=connector.capabilities if connector is not None else None,
+        )
+
+    def _switch(self, name: str) -> SwitchView:
+        value = self._hub.switches.value
+        return SwitchView(
+            name=name, inbound=value(name, "inbound"), outbound=value(name, "outbound")
+        )
+
+    async def switches(self, request: web.Request) -> web.Response:
+        return answer(self._board(request["api_key"]))
+
+    def _board(self, caller: ApiKey) -> Switchboard:
+        return Switchboard(
+            switches=[
+                self._switch(name)
+                for name in self._hub.switches.all()
+                if not caller.limited or caller.sees(*_split(name))
+            ]
+        )
+
+    async def switch(self, request: web.Request) -> web.Response:
+        caller: ApiKey = request["api_key"]
+        wanted = await read_json(request, SwitchInput)
+        if wanted.name == "all":
+            unlimited(request)
+        elif not caller.sees(*_split(wanted.name)) or wanted.name not in self._hub.switches.all():
+            raise Refusal("not-found", f"there is no account {wanted.name}", 404)
+        changes = {
+            name: value
+            for name, value in (("inbound", wanted.inbound), ("outbound", wanted.outbound))
+            if value is not None
+        }
+        if not changes:
+            raise Refusal("bad-request", "say inbound, outbound or both", 422)
+        for name, value in changes.items():
+            await self._hub.switches.set(wanted.name, name, value)
+            log.warning(
+                "switch_set", account=wanted.name, switch=name, value=value, by=caller.actor
+            )
+        return answer(self._board(caller))
+
+
+def _split(name: str) -> tuple[str, str]:
+    channel, _, key = name.partition(":")
+    return channel, key
+
+
+def _part(state: AccountState) -> PartView:
+    return PartView(
+        kind=state.kind,
+        name=state.name,
+        state=state.state,
+        reason=state.reason,
+        since=state.since,
+        next_try_at=state.next_try_at,
+    )

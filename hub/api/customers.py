@@ -1,0 +1,228 @@
+"""Finding customers, and one customer's page: profile, addresses, what is open."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+from aiohttp import web
+from msgspec import Meta
+
+from hub.api.bodies import Input, answer, path_id, read_query
+from hub.api.cursors import Cursors
+from hub.api.keys import ApiKey
+from hub.api.openapi import operation
+from hub.api.people import People
+from hub.api.views import (
+    AddressView,
+    CustomerDetail,
+    CustomerPage,
+    CustomerView,
+    address_view,
+    conversation_view,
+    customer_view,
+)
+from hub.documents import AddressDoc, Conversation, Customer
+from hub.plugin_context import PluginRoute
+from hub.rules import Refusal
+from normalizer.addresses import AddressError, canonical, mailbox, parse_address, phone
+
+if TYPE_CHECKING:
+    from hub.app import Hub
+
+Limit = Annotated[int, Meta(ge=1, le=200, description="How many at most.")]
+CursorText = Annotated[
+    str, Meta(max_length=500, description="`next_cursor` of the page before this one.")
+]
+ROUNDS = 20  # reads that one page may take when much of it is not for the caller
+
+
+class CustomersQuery(Input, frozen=True, kw_only=True):
+    address: Annotated[
+        str,
+        Meta(
+            max_length=600,
+            description="An address: its id, its canonical text, a mailbox or a phone number.",
+        ),
+    ] = ""
+    q: Annotated[str, Meta(max_length=200, description="A part of the name, or an address.")] = ""
+    cursor: CursorText = ""
+    limit: Limit = 50
+
+
+class Customers:
+    def __init__(self, hub: Hub, people: People, cursors: Cursors) -> None:
+        self._hub = hub
+        self._people = people
+        self._cursors = cursors
+        self._customers = hub.store.table(Customer)
+        self._addresses = hub.store.table(AddressDoc)
+
+    def routes(self) -> list[PluginRoute]:
+        return [
+            PluginRoute(
+                method="GET",
+                path="/api/v1/customers",
+                handler=self.find,
+                scope="customers:read",
+                operation=operation(
+                    "Find customers, seen last first",
+                    tag="customers",
+                    answer=CustomerPage,
+                    query=CustomersQuery,
+                    problems=(400,),
+                ),
+            ),
+            PluginRoute(
+                method="GET",
+                path="/api/v1/customers/{customer}",
+                handler=self.show,
+                scope="customers:read",
+                operation=operation(
+                    "One customer with addresses, capabilities and open conversations",
+                    tag="customers",
+                    answer=CustomerDetail,
+                    problems=(410,),
+                    description="The id of a merged customer answers with the one it is now, and"
+                    " `merged_from` says so.",
+                ),
+            ),
+        ]
+
+    # --- one -------------------------------------------------------------------------------------
+
+    async def show(self, request: web.Request) -> web.Response:
+        caller: ApiKey = request["api_key"]
+        person = await self._people.find(caller, path_id(request, "customer"))
+        held = await self._hub.store.table(Conversation).get_many(person.customer.open)
+        found = [held[each] for each in person.customer.open if each in held]
+        seen = await self._people.visible_conversations(caller, found)
+        return answer(
+            CustomerDetail(
+                customer=customer_view(
+                    person.customer,
+                    [self._address(doc) for doc in person.addresses],
+                    [each.id for each in seen],
+                ),
+                merged_from=person.merged_from,
+                conversations=[conversation_view(each) for each in reversed(seen)],
+            )
+        )
+
+    def _address(self, doc: AddressDoc) -> AddressView:
+        connector = self._hub.connectors.get((doc.channel, doc.account))
+        can = connector.capabilities if connector is not None else None
+        on = self._hub.switches.outbound_on(doc.channel, doc.account)
+        return address_view(doc, can, can_reply=bool(can and can.sends and on))
+
+    # --- many ------------------------------------------------------------------------------------
+
+    async def find(self, request: web.Request) -> web.Response:
+        caller: ApiKey = request["api_key"]
+        query = read_query(request, CustomersQuery)
+        if query.address:
+            return answer(await self._at(caller, self._address_id(query.address)))
+        if query.q and (ident := self._named_address(query.q)):
+            page = await self._at(caller, ident)
+            if page.customers:
+                return answer(page)
+        return answer(await self._page(caller, query))
+
+    def _address_id(self, text: str) -> str:
+        if text.startswith("adr_"):
+            return text
+        try:
+            if ":" in text:
+                found = parse_address(text)
+            elif "@" in text:
+                found = mailbox(text)
+            else:
+                number = phone(text, self._hub.settings.default_region)
+                if number is None:
+                    raise AddressError("this is no phone number")
+                found = number
+            return self._hub.key.hashed("adr", canonical(found))
+        except AddressError as error:
+            raise Refusal("bad-request", f"address: {error}", 422) from error
+
+    def _named_address(self, text: str) -> str | None:
+        try:
+            return self._address_id(text)
+        except Refusal:
+            return None  # just words
+
+    async def _at(self, caller: ApiKey, address: str) -> CustomerPage:
+        doc = await self._addresses.get(address)
+        if doc is None or doc.erased or doc.customer is None or doc.private:
+            return CustomerPage(customers=[], next_cursor=None)
+        customer = await self._people.canonical(doc.customer)
+        found = [customer] if customer is not None and not customer.erased else []
+        return CustomerPage(customers=await self._views(caller, found), next_cursor=None)
+
+    async def _page(self, caller: ApiKey, query: CustomersQuery) -> CustomerPage:
+        """Read pages until one is full: aliases, and what the caller may not see, drop out."""
+        purpose = f"customers|{query.q}"
+        place: tuple[int, str] | None = None
+        if query.cursor:
+            place = self._cursors.read(purpose, query.cursor, tuple[int, str])
+        views: list[CustomerView] = []
+        for _ in range(ROUNDS):
+            found = await self._customers.find(
+                self._where(query.q, place),
+                sort=[("seen_at", -1), ("_id", -1)],
+                limit=query.limit + 1,
+            )
+            more = len(found) > query.limit
+            for customer in found[: query.limit]:
+                place = (_milliseconds(customer.seen_at), customer.id)
+                views += await self._views(caller, [customer])
+                if len(views) == query.limit:
+                    more = more or customer.id != found[-1].id
+                    break
+            if len(views) == query.limit or not more:
+                break
+        return CustomerPage(
+            customers=views,
+            next_cursor=self._cursors.make(purpose, place) if more and place else None,
+        )
+
+    def _where(self, q: str, place: tuple[int, str] | None) -> dict[str, Any]:
+        where: dict[str, Any] = {"alias_of": None, "erased": {"$ne": True}}
+        if q:
+            if self._hub.settings.encrypt != "none":
+                raise Refusal(
+                    "unsupported", "names are encrypted in this space: search by address", 422
+                )
+            where["name"] = {"$regex": f"(?i){re.escape(q)}"}
+        if place is not None:
+            at = datetime.fromtimestamp(place[0] / 1000, UTC)
+            where["seen_at"] = {"$lte": at}
+            where["$or"] = [{"seen_at": {"$lt": at}}, {"_id": {"$lt": place[1]}}]
+        return where
+
+    async def _views(self, caller: ApiKey, found: list[Customer]) -> list[CustomerView]:
+        idents = [each for customer in found for each in customer.addresses]
+        docs = await self._addresses.get_many(idents)
+        views = []
+        for customer in found:
+            mine = [docs[each] for each in customer.addresses if each in docs]
+            seen = await self._people.visible_addresses(
+                caller, [doc for doc in mine if not doc.private]
+            )
+            if caller.limited and not seen:
+                continue
+            opened = (
+                list(customer.open) if not caller.limited else await self._open(caller, customer)
+            )
+            views.append(customer_view(customer, [self._address(doc) for doc in seen], opened))
+        return views
+
+    async def _open(self, caller: ApiKey, customer: Customer) -> list[str]:
+        held = await self._hub.store.table(Conversation).get_many(customer.open)
+        seen = await self._people.visible_conversations(caller, list(held.values()))
+        return [each.id for each in seen]
+
+
+def _milliseconds(at: datetime) -> int:
+    return round(at.timestamp() * 1000)

@@ -1,0 +1,342 @@
+"""Answering a customer, and what can be done to an answer afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from aiohttp import web
+from msgspec import Meta
+
+from hub.api.bodies import PATH_IDS, Input, answer, idempotency_key, path_id, read_json
+from hub.api.keys import ApiKey
+from hub.api.openapi import operation
+from hub.api.operations import Commands
+from hub.api.parts import Line, PartsInput, command_parts
+from hub.api.people import People, Person
+from hub.api.timelines import Latest
+from hub.api.views import EntryView, View, entry_view
+from hub.commands import command_entry_id
+from hub.documents import AddressDoc, Conversation, Entry
+from hub.plugin_context import PluginRoute
+from hub.rules import Refusal
+
+if TYPE_CHECKING:
+    from hub.app import Hub
+
+Key = Annotated[str, Meta(max_length=200)]
+
+
+class TemplateInput(Input, frozen=True, kw_only=True):
+    """A message that the vendor approved before."""
+
+    name: Line
+    params: dict[str, Annotated[str, Meta(max_length=2000)]] = {}
+
+
+class ReplyInput(Input, frozen=True, kw_only=True):
+    """An answer. Without ``address`` it goes to the address of ``channel`` seen last."""
+
+    parts: PartsInput = []
+    template: TemplateInput | None = None
+    address: Annotated[
+        str, Meta(max_length=2000, description="The id or the canonical text of an address.")
+    ] = ""
+    channel: Annotated[str, Meta(max_length=64)] = ""
+    conversation: Annotated[str, Meta(pattern=PATH_IDS["conversation"])] | None = None
+    thread: Annotated[str, Meta(max_length=64)] = ""
+    reply_to: (
+        Annotated[str, Meta(pattern=PATH_IDS["entry"], description="The entry that is answered.")]
+        | None
+    ) = None
+    subject: Line = ""
+    agent: Annotated[str, Meta(max_length=200, description="The agent's id.")] = ""
+    agent_name: Annotated[str, Meta(max_length=200, description="What customers see.")] = ""
+    seen_up_to: Annotated[
+        str,
+        Meta(
+            max_length=500,
+            description="`latest` of the timeline that was read; the answer is refused when"
+            " somebody spoke since.",
+        ),
+    ] = ""
+    idempotency_key: Key = ""
+
+
+class ReplyAccepted(View, frozen=True, kw_only=True):
+    """The answer is on its way. ``entry`` is null until it is in the timeline.
+
+    ``latest`` takes the place of ``seen_up_to`` in the next answer, where one was given.
+    """
+
+    entry_id: str
+    operation: str
+    state: Literal["pending", "done"]
+    entry: EntryView | None
+    latest: str | None
+
+
+class MovedOn(View, frozen=True, kw_only=True):
+    """Problem conversation-moved-on: the newer entries, and ``latest`` to answer again with."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    entries: list[EntryView] = []
+    latest: str = ""
+
+
+class EditInput(Input, frozen=True, kw_only=True):
+    parts: PartsInput
+
+
+class SeenInput(Input, frozen=True, kw_only=True):
+    """What our side did with a customer's message."""
+
+    state: Literal["delivered", "read"]
+
+
+class TypingInput(Input, frozen=True, kw_only=True):
+    address: Annotated[str, Meta(max_length=2000)]
+    on: bool
+
+
+class Changed(View, frozen=True, kw_only=True):
+    """``state`` is pending where the change is not in the timeline yet."""
+
+    operation: str
+    state: Literal["pending", "done"]
+    entry: EntryView
+
+
+class Replies:
+    def __init__(self, hub: Hub, people: People, commands: Commands, latest: Latest) -> None:
+        self._hub = hub
+        self._people = people
+        self._commands = commands
+        self._latest = latest
+        self._entries = hub.store.table(Entry)
+
+    def routes(self) -> list[PluginRoute]:
+        reply = operation(
+            "Answer a customer",
+            tag="replies",
+            answer=ReplyAccepted,
+            status=202,
+            body=ReplyInput,
+            problems=(404, 409, 410),
+            once=True,
+            description="Refused with 409 `conversation-moved-on` and the newer entries when"
+            " `seen_up_to` is given and somebody spoke since.",
+        )
+        moved_on = reply["responses"]["409"]["content"]
+        moved_on["application/problem+json"] = {"schema": MovedOn}
+        return [
+            PluginRoute(
+                method="POST",
+                path="/api/v1/customers/{customer}/replies",
+                handler=self.reply,
+                scope="replies:write",
+                operation=reply,
+            ),
+            PluginRoute(
+                method="PATCH",
+                path="/api/v1/entries/{entry}",
+                handler=self.edit,
+                scope="replies:write",
+                operation=operation(
+                    "Edit an answer, where the channel can",
+                    tag="replies",
+                    answer=Changed,
+                    also={202: Changed},
+                    body=EditInput,
+                    problems=(404, 409, 410),
+                    once=True,
+                ),
+            ),
+            PluginRoute(
+                method="DELETE",
+                path="/api/v1/entries/{entry}",
+                handler=self.recall,
+                scope="replies:write",
+                operation=operation(
+                    "Recall an answer, where the channel can",
+                    tag="replies",
+                    answer=Changed,
+                    also={202: Changed},
+                    problems=(404, 409, 410, 422),
+                    once=True,
+                ),
+            ),
+            PluginRoute(
+                method="POST",
+                path="/api/v1/entries/{entry}/seen",
+                handler=self.seen,
+                scope="replies:write",
+                operation=operation(
+                    "Say that a customer's message was delivered to an agent, or read",
+                    tag="replies",
+                    answer=Changed,
+                    also={202: Changed},
+                    body=SeenInput,
+                    problems=(404, 409, 410),
+                    once=True,
+                ),
+            ),
+            PluginRoute(
+                method="POST",
+                path="/api/v1/customers/{customer}/typing",
+                handler=self.typing,
+                scope="replies:write",
+                operation=operation(
+                    "Show the customer that somebody is typing",
+                    tag="replies",
+                    status=204,
+                    body=TypingInput,
+                    problems=(404, 410),
+                    description="A hint: it is not stored and may be lost.",
+                ),
+            ),
+        ]
+
+    # --- answering -------------------------------------------------------------------------------
+
+    async def reply(self, request: web.Request) -> web.Response:
+        caller: ApiKey = request["api_key"]
+        ident = path_id(request, "customer")
+        wanted = await read_json(request, ReplyInput)
+        idempotency_key(request, wanted.idempotency_key)  # refuse a bad one before anything else
+        if wanted.template is not None:
+            raise Refusal("unsupported", "templates cannot be sent yet: send parts instead", 422)
+        if not wanted.parts:
+            raise Refusal("bad-request", "an answer needs at least one part", 422)
+        person = await self._people.find(caller, ident)
+        args = await self._arguments(caller, person, wanted)
+        try:
+            ran = await self._commands.run(
+                request, "reply", args, key_in_body=wanted.idempotency_key
+            )
+        except Refusal as refusal:
+            if refusal.error == "conversation-moved-on":
+                raise await self._moved_on(caller, refusal) from refusal
+            raise
+        made = command_entry_id(self._hub.key, ran.key)
+        entry = await self._entries.get(made) if ran.result is not None else None
+        latest = None
+        if entry is not None and wanted.seen_up_to:
+            latest = await self._latest.at(entry.position)
+        accepted = ReplyAccepted(
+            entry_id=made,
+            operation=ran.operation,
+            state="pending" if ran.result is None else "done",
+            entry=entry_view(entry) if entry is not None else None,
+            latest=latest,
+        )
+        return answer(accepted, 202, {"Location": f"/api/v1/entries/{made}"})
+
+    async def _arguments(
+        self, caller: ApiKey, person: Person, wanted: ReplyInput
+    ) -> dict[str, Any]:
+        args: dict[str, Any] = {
+            "customer": person.customer.id,
+            "parts": await command_parts(wanted.parts, self._hub.store.blobs, caller),
+            "address": await self._address(caller, person, wanted),
+            "agent": wanted.agent or caller.id,
+        }
+        for name in ("channel", "thread", "subject", "agent_name"):
+            if value := getattr(wanted, name):
+                args[name] = value
+        if wanted.conversation:
+            args["conversation"] = wanted.conversation
+        if wanted.reply_to:
+            args["reply_to"] = wanted.reply_to
+        if wanted.seen_up_to:
+            args["seen_up_to"] = await self._latest.read(wanted.seen_up_to)
+        return args
+
+    async def _address(self, caller: ApiKey, person: Person, wanted: ReplyInput) -> str:
+        """Return where the answer goes, if the caller says so or may not go everywhere."""
+        if wanted.address:
+            doc = await self._people.address(caller, person, wanted.address)
+            if wanted.channel not in ("", doc.channel):
+                raise Refusal(
+                    "bad-request",
+                    f"this address is reached by {doc.channel}: leave channel out",
+                    422,
+                )
+            return self._reachable(caller, doc).id
+        if not caller.limited and (wanted.channel or not wanted.conversation):
+            return ""  # the router takes the one seen last
+        if wanted.conversation:
+            conversation = await self._people.conversation(caller, wanted.conversation)
+            return await self._last_speaker(caller, person, conversation)
+        for doc in reversed(person.addresses):
+            if wanted.channel in ("", doc.channel) and caller.sees(doc.channel, doc.account):
+                return doc.id
+        raise Refusal("unreachable", "this key reaches no address of this customer there")
+
+    async def _last_speaker(
+        self, caller: ApiKey, person: Person, conversation: Conversation
+    ) -> str:
+        for ident in (conversation.last_address, conversation.root):
+            for doc in person.addresses:
+                if doc.id == ident:
+                    return self._reachable(caller, doc).id
+        raise Refusal("not-found", "this conversation belongs to another customer", 404)
+
+    def _reachable(self, caller: ApiKey, doc: AddressDoc) -> AddressDoc:
+        if caller.sees(doc.channel, doc.account):
+            return doc
+        raise Refusal(
+            "forbidden", f"an answer there leaves by {doc.channel}, not for this key", 403
+        )
+
+    async def _moved_on(self, caller: ApiKey, refusal: Refusal) -> Refusal:
+        idents = refusal.more.get("entries", ())
+        found = await self._entries.get_many(idents if isinstance(idents, list) else [])
+        newer = sorted(found.values(), key=lambda entry: entry.position)
+        seen = await self._people.visible_entries(caller, newer)
+        told: dict[str, Any] = {"entries": [entry_view(entry) for entry in seen]}
+        if newer:
+            told["latest"] = await self._latest.at(newer[-1].position)
+        return Refusal(refusal.error, refusal.detail, refusal.status, **told)
+
+    # --- afterwards ------------------------------------------------------------------------------
+
+    async def edit(self, request: web.Request) -> web.Response:
+        caller: ApiKey = request["api_key"]
+        entry = await self._people.entry(caller, path_id(request, "entry"))
+        wanted = await read_json(request, EditInput)
+        parts = await command_parts(wanted.parts, self._hub.store.blobs, caller)
+        return await self._change(request, "edit", {"entry": entry.id, "parts": parts})
+
+    async def recall(self, request: web.Request) -> web.Response:
+        entry = await self._people.entry(request["api_key"], path_id(request, "entry"))
+        return await self._change(request, "recall", {"entry": entry.id})
+
+    async def seen(self, request: web.Request) -> web.Response:
+        entry = await self._people.entry(request["api_key"], path_id(request, "entry"))
+        wanted = await read_json(request, SeenInput)
+        return await self._change(request, "seen", {"entry": entry.id, "state": wanted.state})
+
+    async def _change(self, request: web.Request, name: str, args: dict[str, Any]) -> web.Response:
+        ran = await self._commands.run(request, name, args)
+        entry = await self._people.entry(request["api_key"], args["entry"])
+        changed = Changed(
+            operation=ran.operation,
+            state="pending" if ran.result is None else "done",
+            entry=entry_view(entry),
+        )
+        return answer(changed, 202 if ran.result is None else 200)
+
+    async def typing(self, request: web.Request) -> web.Response:
+        caller: ApiKey = request["api_key"]
+        ident = path_id(request, "customer")
+        wanted = await read_json(request, TypingInput)
+        person = await self._people.find(caller, ident)
+        doc = self._reachable(caller, await self._people.address(caller, person, wanted.address))
+        await self._hub.services.signal(
+            f"{doc.channel}/{doc.account}/typing",
+            {"address": doc.id, "by": "agent", "on": wanted.on},
+        )
+        return web.Response(status=204)

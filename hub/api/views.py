@@ -1,0 +1,366 @@
+"""What the API shows: one struct for each thing, made from the documents.
+
+Their OpenAPI schemas are made from these very structs. Times are UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from hub.documents import (
+    AddressDoc,
+    AmendmentDoc,
+    Conversation,
+    Customer,
+    Delivery,
+    Entry,
+    EntrySender,
+    Link,
+    Operation,
+    TicketLink,
+)
+from normalizer.capabilities import Capabilities
+from normalizer.drafts import DeliveryState, Evidence, Profile
+from normalizer.model import Direction, Role, Trust
+from normalizer.parts import AnyPart, plain_text
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all answers: every member is always there."""
+
+
+# --- timelines -------------------------------------------------------------------------------
+
+
+class SenderView(View, frozen=True, kw_only=True):
+    role: Role
+    name: str
+    ref: str
+    address: str | None
+
+
+class DeliveryView(View, frozen=True, kw_only=True):
+    """Where a message is, and why."""
+
+    state: DeliveryState
+    code: str
+    reason: str
+    at: datetime | None
+
+
+class EntryView(View, frozen=True, kw_only=True):
+    """One line of a timeline. ``text`` is what a reader without pictures is told."""
+
+    id: str
+    address: str
+    channel: str
+    account: str
+    at: datetime
+    received_at: datetime
+    vendor_at: datetime | None
+    kind: str
+    direction: Direction
+    sender: SenderView
+    subject: str
+    text: str
+    parts: list[AnyPart]
+    event: str
+    data: dict[str, Any]
+    conversation: str | None
+    thread: str | None
+    reply_to: str | None
+    automatic: bool
+    public: bool
+    historical: bool
+    recalled: bool
+    revision: int
+    delivery: DeliveryView | None
+    seen: DeliveryView | None
+
+
+class ChangeView(View, frozen=True, kw_only=True):
+    """A later change of an entry: an edit, a recall, a receipt, a step of a call."""
+
+    kind: str
+    at: datetime
+    by: SenderView | None
+    data: dict[str, Any]
+
+
+class EntryDetail(View, frozen=True, kw_only=True):
+    entry: EntryView
+    customer: str | None
+    changes: list[ChangeView]
+
+
+class TimelinePage(View, frozen=True, kw_only=True):
+    """Entries, newest first. ``latest`` goes into a reply's ``seen_up_to``."""
+
+    customer: str
+    merged_from: str | None
+    entries: list[EntryView]
+    next_cursor: str | None
+    latest: str
+
+
+def entry_view(entry: Entry) -> EntryView:
+    return EntryView(
+        id=entry.id,
+        address=entry.address,
+        channel=entry.channel,
+        account=entry.account,
+        at=entry.at,
+        received_at=entry.received_at,
+        vendor_at=entry.vendor_at,
+        kind=entry.kind,
+        direction=entry.direction,
+        sender=sender_view(entry.sender),
+        subject=entry.subject,
+        text=plain_text(entry.parts),
+        parts=list(entry.parts),
+        event=entry.event,
+        data=entry.data,
+        conversation=entry.conversation,
+        thread=entry.thread,
+        reply_to=entry.reply_to,
+        automatic=entry.automatic,
+        public=entry.public,
+        historical=entry.historical,
+        recalled=entry.recalled,
+        revision=entry.rev,
+        delivery=_delivery(entry.delivery),
+        seen=_delivery(entry.seen),
+    )
+
+
+def sender_view(sender: EntrySender) -> SenderView:
+    return SenderView(role=sender.role, name=sender.name, ref=sender.ref, address=sender.address)
+
+
+def _delivery(delivery: Delivery | None) -> DeliveryView | None:
+    if delivery is None:
+        return None
+    return DeliveryView(
+        state=delivery.state, code=delivery.code, reason=delivery.reason, at=delivery.at
+    )
+
+
+def change_view(amendment: AmendmentDoc) -> ChangeView:
+    return ChangeView(
+        kind=str(amendment.kind),
+        at=amendment.at,
+        by=sender_view(amendment.by) if amendment.by else None,
+        data=amendment.data,
+    )
+
+
+# --- conversations -----------------------------------------------------------------------------
+
+
+class TicketView(View, frozen=True, kw_only=True):
+    backend: str
+    id: str
+    number: str
+    url: str
+    status: str
+
+
+class ConversationView(View, frozen=True, kw_only=True):
+    id: str
+    customer: str
+    state: str
+    policy: str
+    subject: str
+    queue: str
+    assignee: str
+    priority: str
+    tags: list[str]
+    opened_at: datetime
+    active_at: datetime
+    closed_at: datetime | None
+    closed_by: str
+    snoozed_until: datetime | None
+    joined_into: str | None
+    final: bool
+    tickets: list[TicketView]
+
+
+class ConversationPage(View, frozen=True, kw_only=True):
+    """Conversations, last active first."""
+
+    conversations: list[ConversationView]
+    next_cursor: str | None
+
+
+def conversation_view(conversation: Conversation) -> ConversationView:
+    return ConversationView(
+        id=conversation.id,
+        customer=conversation.customer,
+        state=conversation.state,
+        policy=conversation.policy,
+        subject=conversation.subject,
+        queue=conversation.queue,
+        assignee=conversation.assignee,
+        priority=conversation.priority,
+        tags=list(conversation.tags),
+        opened_at=conversation.opened_at,
+        active_at=conversation.active_at,
+        closed_at=conversation.closed_at,
+        closed_by=conversation.closed_by,
+        snoozed_until=conversation.snoozed_until,
+        joined_into=conversation.joined_into,
+        final=conversation.final,
+        tickets=[_ticket(ticket) for ticket in conversation.tickets],
+    )
+
+
+def _ticket(ticket: TicketLink) -> TicketView:
+    return TicketView(
+        backend=ticket.backend,
+        id=ticket.id,
+        number=ticket.number,
+        url=ticket.url,
+        status=ticket.status,
+    )
+
+
+# --- customers ---------------------------------------------------------------------------------
+
+
+class AddressView(View, frozen=True, kw_only=True):
+    """Where a customer is reached. ``capabilities`` is null when no account of ours reaches it."""
+
+    id: str
+    address: str
+    channel: str
+    account: str
+    thread: str | None
+    profile: Profile | None
+    can_reply: bool
+    capabilities: Capabilities | None
+
+
+class CustomerView(View, frozen=True, kw_only=True):
+    id: str
+    name: str
+    created_at: datetime
+    seen_at: datetime
+    profile: Profile | None
+    addresses: list[AddressView]
+    open_conversations: list[str]
+
+
+class CustomerPage(View, frozen=True, kw_only=True):
+    """Customers, seen last first."""
+
+    customers: list[CustomerView]
+    next_cursor: str | None
+
+
+class CustomerDetail(View, frozen=True, kw_only=True):
+    """``merged_from`` is the id that was asked for, where another customer answers for it."""
+
+    customer: CustomerView
+    merged_from: str | None
+    conversations: list[ConversationView]
+
+
+def customer_view(
+    customer: Customer, addresses: list[AddressView], open_conversations: list[str]
+) -> CustomerView:
+    return CustomerView(
+        id=customer.id,
+        name=customer.name,
+        created_at=customer.created_at,
+        seen_at=customer.seen_at,
+        profile=customer.profile,
+        addresses=addresses,
+        open_conversations=open_conversations,
+    )
+
+
+def address_view(
+    doc: AddressDoc, capabilities: Capabilities | None, *, can_reply: bool
+) -> AddressView:
+    return AddressView(
+        id=doc.id,
+        address=doc.address,
+        channel=doc.channel,
+        account=doc.account,
+        thread=doc.thread,
+        profile=doc.profile,
+        can_reply=can_reply,
+        capabilities=capabilities,
+    )
+
+
+# --- identity and operations -------------------------------------------------------------------
+
+
+class LinkView(View, frozen=True, kw_only=True):
+    """A decision about who is who. ``undone_at`` is null while it stands."""
+
+    id: str
+    kind: str
+    subject: str
+    into: str
+    former: str | None
+    trust: Trust
+    evidence: Evidence
+    actor: str
+    at: datetime
+    undone_at: datetime | None
+    undone_by: str
+
+
+class LinkList(View, frozen=True, kw_only=True):
+    links: list[LinkView]
+
+
+def link_view(link: Link) -> LinkView:
+    return LinkView(
+        id=link.id,
+        kind=link.kind,
+        subject=link.subject,
+        into=link.into,
+        former=link.former,
+        trust=link.trust,
+        evidence=link.evidence,
+        actor=link.actor,
+        at=link.at,
+        undone_at=link.undone_at,
+        undone_by=link.undone_by,
+    )
+
+
+class OperationView(View, frozen=True, kw_only=True):
+    """What became of something that was asked for.
+
+    ``state`` is pending, done or refused; ``error``, ``detail`` and ``status`` say why it was
+    refused, in the words of a problem document.
+    """
+
+    id: str
+    name: str
+    state: str
+    at: datetime | None
+    result: dict[str, Any]
+    error: str
+    detail: str
+    status: int
+
+
+def operation_view(operation: Operation) -> OperationView:
+    return OperationView(
+        id=operation.id,
+        name=operation.name,
+        state=operation.state,
+        at=operation.at,
+        result=operation.result,
+        error=operation.error,
+        detail=operation.detail,
+        status=operation.status,
+    )

@@ -1,0 +1,358 @@
+"""The command ``omniline``. Exit codes: 0 done, 1 it failed, 2 the configuration is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import click
+from rich.console import Console
+from rich.table import Table
+
+from hub.admin import open_space
+from hub.api.keys import SCOPES, create_key, list_keys, revoke_key
+from hub.api.sessions import create_signin_link
+from hub.app import Hub, Role, StartFailed
+from hub.checks import check_config
+from hub.clock import SystemClock
+from hub.config import Config, ConfigError, load
+from hub.logs import configure_logs
+from hub.plugin_host import PluginError, PluginHost
+from hub.replay import redrive, replay_unrouted
+from hub.simulate import simulate_channel
+from hub.space import SpaceKeyError
+from hub.spool import SpoolError
+from hub.store.interface import StoreError
+from hub.store.mongod import EmbeddedMongodError
+from hub.trace import tell_story
+
+_console = Console()
+_PLAIN = (
+    StartFailed,
+    StoreError,
+    SpaceKeyError,
+    SpoolError,
+    EmbeddedMongodError,
+    PluginError,
+    aiohttp.ClientError,
+)
+
+_config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    default=Path("omniline.toml"),
+    show_default=True,
+    envvar="OMNILINE_CONFIG",
+    help="The configuration file.",
+)
+
+
+def main() -> None:
+    """Run the command line; every failure is a sentence, not a traceback."""
+    try:
+        cli(standalone_mode=False)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    except _PLAIN as error:
+        click.echo(f"{error}", err=True)
+        sys.exit(1)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+
+
+@click.group()
+@click.version_option(package_name="omniline")
+def cli() -> None:
+    """Omniline: every channel in one customer timeline, for any helpdesk."""
+
+
+def _load(path: Path) -> Config:
+    config = load(path)
+    configure_logs(config.hub.log_level, config.hub.log_format)
+    return config
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+# --- serving -------------------------------------------------------------------------------------
+
+
+@cli.command()
+@_config_option
+@click.option("--trace-hooks", is_flag=True, help="Log every call of a plugin's hook.")
+def run(config_path: Path, trace_hooks: bool) -> None:
+    """Run everything in one process, with the embedded MongoDB unless mongo_url is set."""
+    _run(_serve(_load(config_path), "run", trace_hooks))
+
+
+@cli.command()
+@_config_option
+@click.option("--trace-hooks", is_flag=True, help="Log every call of a plugin's hook.")
+def serve(config_path: Path, trace_hooks: bool) -> None:
+    """Take requests in and answer the API; route and send in `omniline worker`."""
+    _run(_serve(_load(config_path), "serve", trace_hooks))
+
+
+@cli.command()
+@_config_option
+@click.option("--trace-hooks", is_flag=True, help="Log every call of a plugin's hook.")
+def worker(config_path: Path, trace_hooks: bool) -> None:
+    """Route, send and dispatch; its HTTP port serves health and metrics as well."""
+    _run(_serve(_load(config_path), "worker", trace_hooks))
+
+
+async def _serve(config: Config, role: Role, trace_hooks: bool) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with Hub(config, role=role) as hub:
+        hub.host.trace = trace_hooks
+        for warning in config.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        click.echo(f"ready url={hub.url}")
+        sys.stdout.flush()
+        await stopped.wait()
+
+
+# --- looking -------------------------------------------------------------------------------------
+
+
+@cli.command()
+@_config_option
+def check(config_path: Path) -> None:
+    """Validate the file, try every credential, and say in plain words what is wrong where."""
+    problems = _run(check_config(_load(config_path)))
+    for problem in problems:
+        click.echo(f"- {problem}")
+    if problems:
+        sys.exit(1)
+    click.echo("all is well")
+
+
+@cli.command()
+@_config_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def plugins(config_path: Path, as_json: bool) -> None:
+    """List what is installed and what each plugin offers."""
+    host = PluginHost.for_config(load(config_path)) if config_path.exists() else PluginHost()
+    modules: Sequence[str] = load(config_path).hub.plugin_modules if config_path.exists() else ()
+    problem = ""
+    try:
+        host.discover(modules)
+    except PluginError as error:
+        problem = str(error)
+    infos = host.installed()
+    if as_json:
+        fields = ("name", "version", "origin", "hooks", "connectors", "backends", "available")
+        rows = [
+            {field: _plain(getattr(info, field)) for field in (*fields, "reason")} for info in infos
+        ]
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+    else:
+        table = Table("plugin", "version", "from", "channels", "backends", "hooks", "state")
+        for info in infos:
+            table.add_row(
+                info.name,
+                info.version,
+                info.origin,
+                ", ".join(info.connectors),
+                ", ".join(info.backends),
+                ", ".join(info.hooks),
+                "ok" if info.available else info.reason,
+            )
+        _console.print(table)
+    if problem:
+        click.echo(problem, err=True)
+        sys.exit(1)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple | frozenset | set) else value
+
+
+@cli.command()
+@_config_option
+@click.argument("ident")
+def trace(config_path: Path, ident: str) -> None:
+    """Tell the story of one message: IDENT is in_, ent_, job_ or evt_."""
+
+    async def tell() -> None:
+        async with open_space(_load(config_path)) as (store, key):
+            story = await tell_story(store, key, ident)
+        if not story:
+            raise StoreError(f"nothing is known of {ident}")
+        table = Table("when", "what", "id", "details", title=f"The story of {ident}")
+        for line in story:
+            at = line.at.isoformat(timespec="milliseconds") if line.at else ""
+            table.add_row(at, line.what, line.id, line.details)
+        Console(width=None if _console.is_terminal else 160).print(table)
+
+    _run(tell())
+
+
+# --- mending -------------------------------------------------------------------------------------
+
+
+@cli.command()
+@_config_option
+@click.argument("idents", nargs=-1)
+@click.option("--unrouted", is_flag=True, help="Wake up items that nobody routed.")
+@click.option("--failed", is_flag=True, help="All open dead letters of the inbox.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+def replay(
+    config_path: Path, idents: Sequence[str], unrouted: bool, failed: bool, dry_run: bool
+) -> None:
+    """Route failed and unrouted items again. IDENTS are dead letters (ded_) or items (in_)."""
+    if not (idents or unrouted or failed):
+        raise click.UsageError("name items or dead letters, or say --failed or --unrouted")
+
+    async def again() -> int:
+        config = _load(config_path)
+        async with open_space(config) as (store, _):
+            done = 0
+            if unrouted:
+                done += await replay_unrouted(store, dry_run=dry_run)
+            done += await redrive(config, store, list(idents), every=failed, dry_run=dry_run)
+            return done
+
+    count = _run(again())
+    click.echo(f"{count} item(s) {'would be' if dry_run else 'are'} routed again")
+
+
+@cli.command()
+@_config_option
+def migrate(config_path: Path) -> None:
+    """Make collections and indexes now, however long it takes, instead of at the next start."""
+
+    async def prepare() -> None:
+        async with open_space(_load(config_path)):
+            click.echo("the database is up to date")
+
+    _run(prepare())
+
+
+# --- letting people in ---------------------------------------------------------------------------
+
+
+@cli.group()
+def keys() -> None:
+    """API keys: shown once, stored hashed."""
+
+
+@keys.command("create")
+@_config_option
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    help=f"May be given several times: {', '.join(SCOPES)}.",
+)
+@click.option("--account", "accounts", multiple=True, help="Limit to channel:account.")
+def create(config_path: Path, name: str, scopes: Sequence[str], accounts: Sequence[str]) -> None:
+    """Make a key and print it once."""
+
+    async def make() -> str:
+        async with open_space(_load(config_path)) as (store, _):
+            _, secret = await create_key(store, SystemClock(), name, list(scopes), list(accounts))
+            return secret
+
+    try:
+        click.echo(_run(make()))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+@keys.command("list")
+@_config_option
+def show(config_path: Path) -> None:
+    """List keys; their secrets are not kept."""
+
+    async def read() -> None:
+        async with open_space(_load(config_path)) as (store, _):
+            table = Table("id", "name", "scopes", "accounts", "created", "state")
+            for key in await list_keys(store):
+                table.add_row(
+                    key.id,
+                    key.name,
+                    " ".join(key.scopes),
+                    " ".join(key.accounts) or "all",
+                    f"{key.created_at:%Y-%m-%d}",
+                    "revoked" if key.revoked_at else "active",
+                )
+            _console.print(table)
+
+    _run(read())
+
+
+@keys.command("revoke")
+@_config_option
+@click.argument("ident")
+def revoke(config_path: Path, ident: str) -> None:
+    """Take a key back; it stops working within seconds."""
+
+    async def take() -> bool:
+        async with open_space(_load(config_path)) as (store, _):
+            return await revoke_key(store, SystemClock(), ident)
+
+    if not _run(take()):
+        raise click.UsageError(f"there is no key {ident}")
+    click.echo(f"{ident} is revoked")
+
+
+@cli.command()
+@_config_option
+@click.option("--name", default="operator", show_default=True, help="Who signs in.")
+@click.option("--url", default="", help="Where the hub is reached; public_url by default.")
+def signin(config_path: Path, name: str, url: str) -> None:
+    """Print a sign-in link for the console that works once, for 15 minutes."""
+
+    async def make() -> str:
+        config = _load(config_path)
+        base = url or config.hub.public_url or f"http://{config.hub.host}:{config.hub.port}"
+        async with open_space(config) as (store, _):
+            return await create_signin_link(store, SystemClock(), base, name=name)
+
+    click.echo(_run(make()))
+
+
+@cli.command()
+@_config_option
+@click.argument("channel")
+@click.option("--to", "url", required=True, help="The running hub, e.g. http://127.0.0.1:8080.")
+@click.option("--account", default="", help="The account's key; the channel's first by default.")
+@click.option("--sample", default="", help="Which of the connector's samples; all by default.")
+def simulate(config_path: Path, channel: str, url: str, account: str, sample: str) -> None:
+    """Send correctly signed vendor requests, made from the connector's samples, to a hub."""
+
+    async def send() -> bool:
+        good = True
+        config = _load(config_path)
+        async for name, status, text in simulate_channel(config, channel, url, account, sample):
+            click.echo(f"{name}: HTTP {status} {text}")
+            good &= status < 300
+        return good
+
+    if not _run(send()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""A process that dies at any numbered step loses nothing and doubles nothing.
+
+Real: hub, MongoDB, HTTP. The hub kills itself without goodbye the nth time it reaches a step;
+a second one goes on from there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hub.steps import STEPS
+from tests.support.load import Writers
+from tests.support.processes import HubProcess
+from tests.support.scale import scaled
+from tests.support.truth import (
+    assert_in_order,
+    assert_nothing_lost_or_doubled,
+    routed,
+    store_of,
+)
+
+NEEDS_SPOOL = {"spool.1", "spool.2"}
+NEEDS_JOBS = {step for step in STEPS if step.startswith("jobs.")}
+PIPELINE = [step for step in STEPS if step not in NEEDS_SPOOL | NEEDS_JOBS]
+
+
+@pytest.mark.parametrize("count", scaled([7], [1, 7, 60]))
+@pytest.mark.parametrize("step", PIPELINE)
+async def test_a_stop_at_a_step_loses_and_doubles_nothing(
+    step: str, count: int, tmp_path: Path, mongod_url: str, mongo_db_name: str
+) -> None:
+    hub = HubProcess(tmp_path, mongod_url, mongo_db_name)
+    try:
+        await hub.start({"OMNILINE_STOP_AT": f"{step}:{count}"})
+        async with Writers(lambda: [hub.url]) as writers:
+            assert await hub.died() == -9, "the hub never reached the step"
+            await hub.start()
+            await writers.reached(len(writers.acknowledged) + 40)
+        async with store_of(mongod_url, mongo_db_name) as store:
+            await routed(store)
+            await assert_nothing_lost_or_doubled(store, writers.acknowledged, writers.attempted)
+            await assert_in_order(store, writers.acknowledged)
+        assert await hub.stop() == 0
+    finally:
+        await hub.close()

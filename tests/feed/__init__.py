@@ -1,0 +1,1 @@
+"""The outgoing feed against a real hub and a real MongoDB."""

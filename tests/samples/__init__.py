@@ -1,0 +1,1 @@
+"""The sample connectors, and the made-up vendors that they talk to."""
