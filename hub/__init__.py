@@ -32,6 +32,7 @@ from hub.hookspecs import hookimpl
 from hub.inbox_writer import Overloaded
 from hub.plugin_context import ConnectorContext, PluginContext, PluginRoute, Seen
 from hub.rules import Refusal, Route
+from hub.store.interface import StoreError
 
 __all__ = [
     "Account",
@@ -64,6 +65,7 @@ __all__ = [
     "Sample",
     "Secret",
     "Seen",
+    "StoreError",
     "TicketBackend",
     "Verified",
     "Wrong",

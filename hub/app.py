@@ -104,6 +104,7 @@ class Hub:
         self._capabilities: dict[str, Capabilities] = {}
         self.connectors: dict[tuple[str, str], Connector[Any]] = {}
         self.backends: dict[str, TicketBackend] = {}
+        self.contexts: dict[str, PluginContext] = {}
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -268,11 +269,15 @@ class Hub:
             raise ConfigError(problems)
         for plugin in self.host.plugins():
             context = PluginContext(plugin, self.services, structlog.get_logger(plugin))
+            self.contexts[plugin] = context
             answer = await self.host.ask_one(plugin, "plugin_started", context=context)
             if answer is not None and answer.error is not None:
                 raise StartFailed(f"the plugin {plugin} did not start: {answer.error}")
         self._stack.push_async_callback(self.host.aclose)
-        self._stack.push_async_callback(self.host.ask, "plugin_stopped")
+        for plugin, context in self.contexts.items():
+            self._stack.push_async_callback(
+                self.host.ask_one, plugin, "plugin_stopped", context=context
+            )
         for connector in self.connectors.values():
             await connector.start()
             self._stack.push_async_callback(connector.stop)
@@ -427,7 +432,7 @@ class Hub:
             owner=self.owner,
             timeline_url=self._timeline_url(),
         )
-        cleaner = Cleaner(self.store, self.host, self.services)
+        cleaner = Cleaner(self.store, self.host, self.services, self.contexts)
         self.workers = LaneWorkers(
             self.store,
             {"send": sender, "ticket": dispatcher, "erase": cleaner},

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hub.documents import Conversation, InboxItem, Job
 from hub.jobs import Result
+from hub.plugin_context import PluginContext
 from hub.plugin_host import PluginHost
 from hub.services import HubServices
 from hub.store.interface import Store
@@ -17,9 +18,16 @@ CHUNK = 500
 class Cleaner:
     """Runs ``erase`` jobs. Everything it does may be done twice."""
 
-    def __init__(self, store: Store, host: PluginHost, services: HubServices) -> None:
+    def __init__(
+        self,
+        store: Store,
+        host: PluginHost,
+        services: HubServices,
+        contexts: Mapping[str, PluginContext],
+    ) -> None:
         self._store = store
         self._host = host
+        self._contexts = contexts
         self._services = services
 
     async def run(self, job: Job) -> Result | None:
@@ -57,12 +65,17 @@ class Cleaner:
 
     async def _tell_plugins(self, job: Job, addresses: list[str]) -> None:
         conversations = await self._store.table(Conversation).find({"customer": job.customer})
-        answers = await self._host.ask(
-            "customer_erased",
-            addresses=addresses,
-            conversations=[conversation.id for conversation in conversations],
-        )
-        failed = [answer.plugin for answer in answers if answer.error is not None]
+        failed = []
+        for plugin, context in self._contexts.items():
+            answer = await self._host.ask_one(
+                plugin,
+                "customer_erased",
+                context=context,
+                addresses=addresses,
+                conversations=[conversation.id for conversation in conversations],
+            )
+            if answer is not None and answer.error is not None:
+                failed.append(plugin)
         if failed:
             raise Temporary(f"plugins have not erased their copies yet: {', '.join(failed)}")
 

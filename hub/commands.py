@@ -39,7 +39,7 @@ from hub.workspace import Workspace
 from normalizer.addresses import AddressError, parse_address
 from normalizer.drafts import Actor, AmendmentKind, Command, DeliveryState, Evidence
 from normalizer.model import Direction, Role, Trust
-from normalizer.parts import AnyPart, Text
+from normalizer.parts import AnyPart, Text, plain_text
 
 Result = dict[str, Any]
 A = TypeVar("A", bound="Args")
@@ -122,6 +122,8 @@ def run_command(ws: Workspace, rules: Rules, item: InboxItem, draft: Command) ->
         except Refusal as refusal:
             ws.roll_back(before)
             done = _refused(done, refusal)
+            if draft.name == "reply":
+                _tell_backend(ws, rules, draft, refusal)
     ws.put(done)
 
 
@@ -133,6 +135,31 @@ def _refused(done: Operation, refusal: Refusal) -> Operation:
         detail=refusal.detail,
         status=refusal.status,
         result=dict(refusal.more),
+    )
+
+
+def _tell_backend(ws: Workspace, rules: Rules, draft: Command, refusal: Refusal) -> None:
+    """An answer written in a ticket that cannot be sent goes back to it as an internal note."""
+    backend = draft.args.get("backend")
+    conversation = ws.get(Conversation, draft.args.get("conversation", ""))
+    if not backend or conversation is None:
+        return
+    text = plain_text(msgspec.convert(draft.args.get("parts", ()), tuple[AnyPart, ...]))
+    ws.new(
+        Job(
+            id=rules.key.hashed("job", f"{draft.key}|refused"),
+            lane=f"ticket:{backend}:{conversation.root}",
+            kind="ticket",
+            task="refused_answer",
+            position=ws.position,
+            due_at=rules.now,
+            live=True,
+            state="ready",
+            conversation=conversation.id,
+            customer=conversation.customer,
+            backend=backend,
+            args={"reason": refusal.detail, "text": text},
+        )
     )
 
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from hub.backend_contract import TicketBackend
 from hub.documents import AddressDoc, Conversation, Customer, Entry, Job, TicketLink, TicketMap
 from hub.ids import SpaceKey
+from hub.inbox_writer import Overloaded
 from hub.jobs import Paused, Result, to_result
 from hub.plugin_host import PluginHost
 from hub.store.interface import Store
@@ -130,7 +131,7 @@ class Dispatcher:
     async def _append(
         self, backend: TicketBackend, job: Job, known: TicketMap, entry: TicketEntry
     ) -> Result | None:
-        reopen = entry.author == "customer" or job.task == "failed_answer"
+        reopen = entry.author == "customer" or job.task in ("failed_answer", "refused_answer")
         try:
             await backend.append(_ref(known), entry, reopen=reopen)
         except Gone as gone:
@@ -248,6 +249,15 @@ class Dispatcher:
         return conversation, _requester(customer, list(addresses.values()), self._timeline_url)
 
     async def _entry(self, backend: TicketBackend, job: Job) -> TicketEntry:
+        if job.task == "refused_answer":
+            return TicketEntry(
+                key=job.id,
+                author="system",
+                channel="hub",
+                occurred_at=job.due_at,
+                internal=True,
+                text=f"This answer was not sent: {job.args['reason']}\n\n{job.args['text']}",
+            )
         entry = await self._store.table(Entry).get(job.entry)
         if entry is None or entry.erased:
             raise Rejected("the entry was erased")
@@ -322,11 +332,26 @@ def _requester(customer: Customer, addresses: list[AddressDoc], timeline_url: st
 
 
 async def commands_of(store: Store, backend: str, event: BackendEvent) -> Command | None:
-    """Turn a backend's event into the command it stands for; None when it concerns nobody."""
+    """Turn a backend's event into the command it stands for; None when it concerns nobody.
+
+    Raises Overloaded while a ticket of this backend is being made, because it may be this one.
+    """
     known = await store.table(TicketMap).find(
         {"backend": backend, "ticket": event.ticket_id}, limit=1
     )
     if not known:
+        making = await store.table(Job).count(
+            {
+                "kind": "ticket",
+                "backend": backend,
+                "live": True,
+                "state": {"$in": ["sending", "settling"]},
+            },
+            limit=1,
+        )
+        if making:
+            # It may be the ticket that is being made right now: the event has to come again.
+            raise Overloaded(f"the ticket {event.ticket_id} may not be known yet")
         log.info("ticket_not_ours", backend=backend, ticket=event.ticket_id, kind=event.kind)
         return None
     name, args = _command(backend, event, known[0].conversation)
@@ -348,7 +373,7 @@ def _command(backend: str, event: BackendEvent, conversation: str) -> tuple[str,
         said = {
             "conversation": conversation,
             "backend": backend,
-            "agent": event.entry.author,
+            "agent": str(event.data.get("agent", "")),
             "agent_name": event.entry.author_name,
         }
         if event.entry.internal:

@@ -60,9 +60,11 @@ class Hooks:
         """A backend told something about a ticket. May be async; failures are logged."""
 
     @hookspec
-    def customer_erased(self, addresses: Sequence[str], conversations: Sequence[str]) -> None:
+    def customer_erased(
+        self, context: PluginContext, addresses: Sequence[str], conversations: Sequence[str]
+    ) -> None:
         """Take away what this plugin keeps about these ids; repeated until it succeeds."""
 
     @hookspec
-    def plugin_stopped(self) -> None:
+    def plugin_stopped(self, context: PluginContext) -> None:
         """Called once when the hub stops, after the last job."""

@@ -74,15 +74,15 @@ class Replay:
                 item,
                 drafts=encode_drafts(drafts),
                 failed=None,
-                addresses=tuple(
-                    self._key.hashed("adr", canonical(draft.address))
-                    for draft in drafts
-                    if getattr(draft, "address", None) is not None
-                ),
+                addresses=self._addresses(drafts),
             )
         await self._refuse_erased(item)
         again = replace(item, open=True, routed_at=None, expire_at=None)
         await self._store.table(InboxItem).put([again])
+
+    def _addresses(self, drafts: Sequence[AnyDraft]) -> tuple[str, ...]:
+        named = [getattr(draft, "address", None) for draft in drafts]
+        return tuple(self._key.hashed("adr", canonical(each)) for each in named if each is not None)
 
     async def item_of(self, letter: DeadLetter) -> InboxItem:
         """Return the item that a letter keeps. Raises Refusal when it was not kept."""

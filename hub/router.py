@@ -56,6 +56,7 @@ log = structlog.get_logger(__name__)
 BATCH_BYTES = 4 * 1024 * 1024
 PLAN_ROUNDS = 200  # loads that one item may ask for; more means a planner runs in circles
 TRIES = 3
+SURE = ("parse", "hook")  # stages whose verdict another try would not change
 IDLE_POLL_S = 0.05  # other processes' items are seen this fast
 DEAD_LETTERS_A_DAY = 1000  # of refused-to-parse items, per account
 
@@ -254,11 +255,13 @@ class Router:
                 except Exception as error:
                     log.exception("item_not_planned", item=one.item.id)
                     one.error = Poisoned("plan", f"{type(error).__name__}: {error}")
-            if one.error is not None:
+            if one.error is not None and one.error.stage not in SURE:
                 if settled:
                     break  # commit what came before it; it is tried again by itself
                 await self._failed(one.item, one.error)
                 return 1
+            if one.error is not None:
+                self._bury(one.item, one.error)
             settled.append(one.item)
         reached("router.3")
         await self._commit(settled, redact, suspect)
@@ -329,10 +332,14 @@ class Router:
 
     async def _failed(self, item: InboxItem, poison: Poisoned) -> None:
         self._failures[item.id] += 1
-        if poison.stage == "parse" or self._failures[item.id] >= TRIES:
+        if self._failures[item.id] >= TRIES:
             await self._set_aside(item, poison)
 
     async def _set_aside(self, item: InboxItem, poison: Poisoned, *, suspect: str = "") -> None:
+        self._bury(item, poison)
+        await self._commit([item], suspect=suspect)
+
+    def _bury(self, item: InboxItem, poison: Poisoned) -> None:
         """Make a dead letter of the item, with all that is needed to replay it."""
         log.error("dead_letter", item=item.id, stage=poison.stage, reason=poison.reason)
         now = self._clock.now()
@@ -357,7 +364,6 @@ class Router:
             )
         )
         self._ws.accept()
-        await self._commit([item], suspect=suspect)
 
     def _too_many(self, item: InboxItem) -> bool:
         """Of an account's unreadable requests so many a day are kept whole, the rest is counted."""

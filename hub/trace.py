@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import msgspec
-from normalizer.pipeline import StepContext, normalize
 
 from hub.commands import command_entry_id, operation_id
 from hub.documents import (
@@ -31,6 +30,7 @@ from hub.store.interface import Store
 from normalizer.drafts import Command, Event, Message, Outcome
 from normalizer.keys import dedupe_key
 from normalizer.parts import plain_text
+from normalizer.pipeline import StepContext, normalize
 
 FEED_ROWS = 200
 AMENDMENTS = 200
@@ -213,7 +213,8 @@ class _Story:
         if entry.conversation is not None:
             held = await self._store.table(Conversation).get(entry.conversation)
             for backend in held.backends if held is not None else ():
-                names += [f"{entry.id}|ticket|{backend}|{again}" for again in ("", held.id)]
+                after_a_split = f"{entry.id}|ticket|{backend}|{entry.conversation}"
+                names += [f"{entry.id}|ticket|{backend}|", after_a_split]
         return [self._key.hashed("job", name) for name in names]
 
     async def tell_jobs(self, idents: Iterable[str]) -> None:

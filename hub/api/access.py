@@ -6,6 +6,7 @@ browser, never anything in the URL. Handlers find the caller under ``request["ap
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -55,7 +56,7 @@ class Access:
                 if route.scope != PUBLIC:
                     caller = await self.authenticate(request)
                     authorize(caller, route.scope)
-                    request["api_key"] = caller
+                    _hand_over(request, caller)
                 response = await route.handler(request)
             except Refusal as refusal:
                 response = refused(refusal)
@@ -116,6 +117,12 @@ class Access:
 
 
 ACCESS = web.AppKey("access", Access)
+
+
+def _hand_over(request: web.Request, caller: ApiKey) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", web.NotAppKeyWarning)  # plugins know it by this name
+        request["api_key"] = caller
 
 
 def authorize(caller: ApiKey, scope: str) -> None:

@@ -131,7 +131,9 @@ class DeadLetters:
         caller: ApiKey = request["api_key"]
         query = read_query(request, DeadLettersQuery)
         purpose = f"dead-letters|{query.state}|{query.kind}"
-        place = self._cursors.read(purpose, query.cursor, tuple[str]) if query.cursor else None
+        place = ""
+        if query.cursor:
+            (place,) = self._cursors.read(purpose, query.cursor, tuple[str])
         shown: list[DeadLetter] = []
         more = True
         for _ in range(ROUNDS):
@@ -140,7 +142,7 @@ class DeadLetters:
             )
             more = len(found) > query.limit
             for letter in found[: query.limit]:
-                place = (letter.id,)
+                place = letter.id
                 if caller.sees(letter.channel, letter.account):
                     shown.append(letter)
                 if len(shown) == query.limit:
@@ -151,7 +153,7 @@ class DeadLetters:
         return answer(
             DeadLetterPage(
                 dead_letters=[_view(letter) for letter in shown],
-                next_cursor=self._cursors.make(purpose, place) if more and place else None,
+                next_cursor=self._cursors.make(purpose, (place,)) if more and place else None,
             )
         )
 
@@ -195,12 +197,12 @@ class DeadLetters:
         )
 
 
-def _where(query: DeadLettersQuery, place: tuple[str] | None) -> dict[str, Any]:
+def _where(query: DeadLettersQuery, place: str) -> dict[str, Any]:
     where: dict[str, Any] = {"state": query.state}
     if query.kind:
         where["kind"] = query.kind
-    if place is not None:
-        where["_id"] = {"$lt": place[0]}
+    if place:
+        where["_id"] = {"$lt": place}
     return where
 
 

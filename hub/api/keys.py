@@ -42,7 +42,7 @@ SCOPES: dict[str, str] = {
     "deadletters:read": "Read what could not be done, with the raw requests.",
     "deadletters:write": "Have it done again.",
     "erase:write": "Erase a customer for good.",
-    "feed:read": "Read the feed.",
+    "feed:read": "Read the feed; `feed:read:` and a pattern (`message.*`) for these types only.",
     "feed:write": "Manage the feed's push endpoints and consumers.",
     "keys:read": "List API keys.",
     "keys:write": "Make and revoke API keys.",
@@ -51,6 +51,7 @@ SCOPES: dict[str, str] = {
 }
 _AREAS = {scope.partition(":")[0] for scope in SCOPES}
 _SCOPE = re.compile(r"[a-z][a-z0-9_-]{0,40}:[a-z][a-z0-9_-]{0,40}\Z")
+_FEED_TYPES = re.compile(r"feed:read:[a-z0-9_.*]{1,80}\Z")
 _ACCOUNT = re.compile(r"[a-z][a-z0-9_-]{0,63}:[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _ID_CHARS = 26
 
@@ -148,7 +149,7 @@ def _check_scopes(scopes: Sequence[str], more: Collection[str] | None) -> None:
     if not scopes:
         raise ValueError("a key needs at least one scope")
     for scope in scopes:
-        if scope in SCOPES or (more is not None and scope in more):
+        if scope in SCOPES or _FEED_TYPES.match(scope) or (more is not None and scope in more):
             continue
         plugins = more is None and _SCOPE.match(scope) and scope.partition(":")[0] not in _AREAS
         if not plugins:

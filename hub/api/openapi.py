@@ -32,7 +32,8 @@ _MEANING = {
     429: "Too many requests",
     503: "Not now: come again after Retry-After seconds",
 }
-_ALWAYS = (401, 403, 429, 503)
+_ALWAYS = (429, 503)
+_BEHIND_KEYS = (401, 403)
 _REF = "#/components/schemas/{name}"
 _VARIABLE = re.compile(r"\{(\w+)\}")
 
@@ -159,34 +160,35 @@ def _described(route: PluginRoute) -> dict[str, Any]:
     described = dict(route.operation)
     described.setdefault("operationId", _operation_id(route))
     described["responses"] = dict(described.get("responses", {}))
-    parameters = list(described.get("parameters", []))
-    given = {each.get("name") for each in parameters if each.get("in") == "path"}
-    for name in _VARIABLE.findall(route.path):
-        if name not in given:
-            schema: dict[str, Any] = {"type": "string"}
-            if name in PATH_IDS:
-                schema["pattern"] = PATH_IDS[name]
-            parameters.append({"name": name, "in": "path", "required": True, "schema": schema})
-            described["responses"].setdefault("404", _problem(404))
-    if parameters:
-        described["parameters"] = parameters
-    else:
-        described.pop("parameters", None)
+    described["parameters"] = [*described.get("parameters", ()), *_path_parameters(route)]
+    if _VARIABLE.search(route.path):
+        described["responses"].setdefault("404", _problem(404))
     if route.scope == PUBLIC:
         described["security"] = []
-        for code in ("401", "403"):
-            described["responses"].pop(code, None)
-    else:
-        for code in _ALWAYS:
-            described["responses"].setdefault(str(code), _problem(code))
-        described["x-scope"] = route.scope
-        needs = SCOPES.get(route.scope, "")
-        described["description"] = "\n\n".join(
-            text
-            for text in (described.get("description", ""), f"Scope: `{route.scope}`. {needs}")
-            if text
-        ).strip()
+        return described
+    for code in (*_BEHIND_KEYS, *_ALWAYS):
+        described["responses"].setdefault(str(code), _problem(code))
+    described["x-scope"] = route.scope
+    needs = f"Scope: `{route.scope}`. {SCOPES.get(route.scope, '')}".strip()
+    said = described.get("description", "")
+    described["description"] = f"{said}\n\n{needs}" if said else needs
     return described
+
+
+def _path_parameters(route: PluginRoute) -> Iterable[dict[str, Any]]:
+    """Yield the parameters of the path that the operation itself does not describe."""
+    given = {
+        each.get("name")
+        for each in route.operation.get("parameters", ())
+        if each.get("in") == "path"
+    }
+    for name in _VARIABLE.findall(route.path):
+        if name in given:
+            continue
+        schema: dict[str, Any] = {"type": "string"}
+        if name in PATH_IDS and not route.path.startswith("/api/v1/x/"):
+            schema["pattern"] = PATH_IDS[name]
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
 
 
 def _operation_id(route: PluginRoute) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
-from normalizer.pipeline import StepContext, normalize
 
 from hub.api.bodies import answer, idempotency_key, path_id
 from hub.api.keys import ApiKey
@@ -17,6 +16,7 @@ from hub.documents import InboxItem, Operation
 from hub.plugin_context import PluginRoute
 from hub.rules import Refusal
 from normalizer.drafts import Actor, Command
+from normalizer.pipeline import StepContext, normalize
 
 if TYPE_CHECKING:
     from hub.app import Hub

@@ -111,7 +111,9 @@ class Timelines:
         ident = path_id(request, "customer")
         query = read_query(request, TimelineQuery)
         purpose = f"timeline|{query.channel}|{query.q}"
-        place = self._cursors.read(purpose, query.before, Place) if query.before else None
+        place: Place | None = None
+        if query.before:
+            place = self._cursors.read(purpose, query.before, tuple[int, int])
         person = await self._people.find(caller, ident)
         latest = await self._latest.now()  # before the entries: what comes between is not seen
         entries, behind = await self._page(caller, person, query, place)

@@ -87,7 +87,7 @@ class Pages:
                         if not page.more:
                             await woken.wait()
                             woken.clear()
-            return Page([], after, False)
+            return await self.read(question.selection, question.rights, after, limit)
         finally:
             unlisten()
             self._waiting.discard(woken)

@@ -19,9 +19,6 @@ __all__ = ["Desk", "DeskBackend"]
 
 omniline_api = 1
 
-# The hook about an erased person names no space: it means that of the hub in this process.
-_desk: Desk | None = None
-
 
 @hookimpl
 def register_ticket_backends(config: Mapping[str, Any]) -> Sequence[type[TicketBackend]]:
@@ -30,14 +27,12 @@ def register_ticket_backends(config: Mapping[str, Any]) -> Sequence[type[TicketB
 
 @hookimpl
 async def plugin_started(context: PluginContext) -> None:
-    global _desk
     await context.register_documents(DeskTicket, DeskEntry, DeskEvent)
-    _desk = Desk(context)
-    DeskRoutes(context, _desk).register()
+    DeskRoutes(context, Desk(context)).register()
 
 
 @hookimpl
-async def customer_erased(addresses: Sequence[str], conversations: Sequence[str]) -> None:
-    if _desk is None:
-        raise RuntimeError("the desk was not started in this process: nothing was erased")
-    await _desk.erase(addresses, conversations)
+async def customer_erased(
+    context: PluginContext, addresses: Sequence[str], conversations: Sequence[str]
+) -> None:
+    await Desk(context).erase(addresses, conversations)

@@ -14,6 +14,7 @@ from hub.feed import reader
 from hub.feed.access import Selection
 from hub.feed.cursors import Cursors
 from hub.feed.pages import MAX_PAGE_BYTES
+from normalizer.drafts import Amendment, AmendmentKind, Target
 from tests.feed.world import World
 
 
@@ -128,7 +129,7 @@ async def test_filters_leave_out_and_the_cursor_passes_what_they_leave_out(here:
     key = await here.key()
     for sender in ("ann", "bob"):
         await here.say(sender, f"by {sender}")
-    await here.say("ann", sender="ann", type="followed")
+    await here.say("ann", type="followed")
     end = await here.routed()
     everything = await here.all(key)
     ann = next(e for e in everything if e["data"].get("entry", {}).get("text") == "by ann")
@@ -310,19 +311,28 @@ async def test_what_was_erased_is_a_tombstone_under_the_same_id(here: World) -> 
 
 
 async def test_an_edited_message_shows_its_words_of_now_and_its_revision(here: World) -> None:
+    """Also under the event that told of it first; the events keep their ids and order."""
     key = await here.key()
-    await here.say("ann", "hi")
+    await here.say("ann", "frist")
     await here.routed()
-    customer = (await here.all(key))[0]["partitionkey"]
-    entry = (
-        await here.command(
-            "reply", customer=customer, parts=[{"type": "text", "text": "frist"}]
-        )
-    )["entry"]
-    events = await here.all(key, types="message.sent")
-    assert events[-1]["data"]["entry"]["id"] == entry
-    assert events[-1]["data"]["entry"]["revision"] == 0
-    assert events[-1]["data"]["entry"]["direction"] == "out"
+    before = await here.all(key, types="message.*")
+    edit = Amendment(
+        key="e1",
+        target=Target(entry=before[0]["data"]["entry"]["id"]),
+        kind=AmendmentKind.EDIT,
+        data={"parts": [{"type": "text", "text": "first"}]},
+    )
+    await here.hub.services.take_in("sample", "main", [edit], door="poll")
+    await here.routed()
+    after = await here.all(key, types="message.*")
+    assert [event["type"] for event in after] == [
+        "omniline.message.received.v1",
+        "omniline.message.edited.v1",
+    ]
+    assert after[0]["id"] == before[0]["id"]
+    for event in after:
+        assert event["data"]["entry"]["text"] == "first"
+        assert event["data"]["entry"]["revision"] == 1
 
 
 async def test_a_hole_between_positions_raises_an_alarm_and_is_passed(

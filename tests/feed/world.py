@@ -40,6 +40,7 @@ class World:
         self.url = url
         self.session = session
         self._numbers = itertools.count(1)
+        self.stop: Callable[[], Awaitable[None]]
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -230,13 +231,17 @@ disk_reserve_bytes = 0
             base_url=lambda: hub.web.public_url,
             timing=timing,
         )
-        async with served(hub, feed) as url:
-            yield World(hub, feed, url, session)
+        async with served(hub, feed) as (url, stop):
+            made = World(hub, feed, url, session)
+            made.stop = stop
+            yield made
 
 
 @asynccontextmanager
-async def served(hub: Hub, feed: Feed) -> AsyncIterator[str]:
-    """Serve a feed as hub/api/routes.py does."""
+async def served(
+    hub: Hub, feed: Feed
+) -> AsyncIterator[tuple[str, Callable[[], Awaitable[None]]]]:
+    """Serve a feed as hub/api/routes.py does; give its URL and what stops it."""
     app = web.Application()
     access = Access(
         hub.store, hub.clock, lambda request: request.remote or "", lambda: hub.web.public_url
@@ -250,7 +255,7 @@ async def served(hub: Hub, feed: Feed) -> AsyncIterator[str]:
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
+        yield f"http://{host}:{port}", runner.cleanup
     finally:
         await runner.cleanup()
 

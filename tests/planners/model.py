@@ -126,11 +126,12 @@ class Model:
             return self.answering(merged)
         if self.held(customer) or customer in self.erased:
             return customer
-        heirs = []
-        taken_back = [each for each in self.decisions if each.undone and each.into == customer]
-        for each in sorted(taken_back, key=lambda each: each.undone or datetime.max):
-            if isinstance(each.subject, Place) and each.subject.erased_with is None:
-                heirs = [self.holder(each.subject)]
+        heirs: list[str] = []
+        undone = [(d.undone, n, d.subject) for n, d in enumerate(self.decisions) if d.undone]
+        for _, number, subject in sorted(undone, key=lambda each: each[:2]):
+            into = self.decisions[number].into
+            if into == customer and isinstance(subject, Place) and not subject.erased_with:
+                heirs = [self.holder(subject)]
         for decision, before, after in zip(standing, moments, moments[1:], strict=False):
             if isinstance(decision.subject, Place):
                 left, into = before.holders[decision.subject], after.holders[decision.subject]

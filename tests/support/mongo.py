@@ -116,8 +116,11 @@ class OwnMongod:
         return self._child.pid
 
     def __enter__(self) -> OwnMongod:
-        self.start()
-        return self
+        try:
+            return self.start()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()

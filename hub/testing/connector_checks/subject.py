@@ -25,6 +25,8 @@ EXEMPTIONS = {
     "webhook": "it has no webhook door",
     "window": "its vendor signs no time",
     "rotation": "its vendor knows a single secret",
+    "refusals": "its protocol tells the caller what is wrong",
+    "secret": "its secrets are no settings",
     "unknown": "its vendor has no types of messages",
     "vendor": "there is no fake vendor to try polls, connections and sends on",
     "recipient": "there is nobody whom the fake vendor could take a message for",
@@ -40,6 +42,7 @@ class Subject:
     both_secrets: ClassVar[Mapping[str, Any]] = {}
     no_secrets: ClassVar[Mapping[str, Any]] = {}
     window_s: ClassVar[float | None] = None
+    ahead_s: ClassVar[float | None] = None  # None: as much as window_s
     signs_url: ClassVar[bool] = False
     unknown: ClassVar[str] = "unknown"
     recipient: ClassVar[str] = ""
@@ -68,6 +71,11 @@ class Subject:
         )
         services = services or FakeServices()
         return self.connector(account, services.connector_context(channel, ACCOUNT))
+
+    def make_other(self) -> Connector[Any]:
+        """Return the same channel with another account's secrets."""
+        assert self.other_secrets, "set other_secrets: overrides with another account's secrets"
+        return self.make_connector(self.other_secrets)
 
     @contextlib.asynccontextmanager
     async def vendor(self) -> AsyncIterator[FakeVendor]:

@@ -111,8 +111,7 @@ class WebhookChecks(Subject):
 
     def test_what_was_signed_for_another_account_is_refused(self) -> None:
         self.needs_webhook()
-        assert self.other_secrets, "set other_secrets: overrides with another account's secrets"
-        ours, theirs = self.make_connector(), self.make_connector(self.other_secrets)
+        ours, theirs = self.make_connector(), self.make_other()
         for us, them in ((ours, theirs), (theirs, ours)):
             for sample in self.all_samples(us):
                 self._genuine(us, sample)
@@ -120,22 +119,24 @@ class WebhookChecks(Subject):
                 assert isinstance(answer, Refused), f"{sample.name}: believed with another secret"
 
     def test_what_is_too_old_or_too_new_is_refused(self) -> None:
-        """``window_s`` seconds either way are believed, a second more is not."""
+        """``window_s`` seconds later it is believed, a little more and it is not."""
         self.needs_webhook()
         connector = self.make_connector()
-        for sample in self.all_samples(connector):
-            if self.window_s is None:
-                reason = self.reason("window")
+        if self.window_s is None:
+            reason = self.reason("window")
+            for sample in self.all_samples(connector):
                 self._genuine(connector, _later(sample, 86_400), "a day later")
-                continue
-            for sign in (1, -1):
-                self._genuine(connector, _later(sample, sign * (self.window_s - 2)), "in time")
-                for too_long in (self.window_s + 2, 86_400.0, 10 * 365 * 86_400.0):
+            pytest.skip(reason)
+        ahead_s = self.window_s if self.ahead_s is None else self.ahead_s
+        for sample in self.all_samples(connector):
+            for sign, window_s in ((1, self.window_s), (-1, ahead_s)):
+                self._genuine(connector, _later(sample, sign * max(0, window_s - 2)), "in time")
+                for too_long in (window_s + 2, 86_400.0, 10 * 365 * 86_400.0):
                     late = _later(sample, sign * too_long)
                     answer = believed(connector, late.request, sample.name)
-                    assert isinstance(answer, Refused), f"{sample.name}: believed when stale"
-        if self.window_s is None:
-            pytest.skip(reason)
+                    assert isinstance(answer, Refused), (
+                        f"{sample.name}: believed {too_long:.0f} s too {'late' if sign > 0 else 'early'}"
+                    )
 
     def test_garbage_is_refused_without_any_other_exception(self) -> None:
         self.needs_webhook()
@@ -152,8 +153,10 @@ class WebhookChecks(Subject):
         for sample in self.all_samples(connector):
             refusals = self._refusals(connector, sample)
             answers = {repr(_seen(connector.refusal(refused))) for refused in refusals}
-            assert len(answers) == 1, f"{sample.name}: answers tell refusals apart: {answers}"
-            assert connector.refusal(refusals[0]).status in range(400, 500)
+            if len(answers) > 1 and "refusals" not in self.exempt:
+                pytest.fail(f"{sample.name}: answers tell refusals apart: {answers}")
+            statuses = {connector.refusal(refused).status for refused in refusals}
+            assert all(400 <= status < 500 for status in statuses), statuses
             reasons = {refused.reason for refused in refusals}
             assert len(reasons) <= REASONS, f"reasons are labels of a metric: {sorted(reasons)}"
             assert all(0 < len(reason) <= 60 for reason in reasons), reasons
@@ -195,12 +198,14 @@ class WebhookChecks(Subject):
         if not self.both_secrets:
             pytest.skip(self.reason("rotation"))
         both = self.make_connector(self.both_secrets)
-        for alone in (self.make_connector(), self.make_connector(self.other_secrets)):
+        for alone in (self.make_connector(), self.make_other()):
             for sample in self.all_samples(alone):
                 self._genuine(both, sample, "with one of two secrets")
 
     def test_an_account_without_a_secret_says_what_it_lacks_and_believes_nobody(self) -> None:
         self.needs_webhook()
+        if "secret" in self.exempt:
+            pytest.skip(self.reason("secret"))
         bare = self.make_connector(self._no_secrets())
         complaints = bare.check_settings()
         assert complaints, "check_settings() is content without a secret: anybody could write"
@@ -211,6 +216,8 @@ class WebhookChecks(Subject):
 
     def test_an_insecure_account_without_a_secret_believes_everybody(self) -> None:
         self.needs_webhook()
+        if "secret" in self.exempt:
+            pytest.skip(self.reason("secret"))
         trial = self.make_connector(self._no_secrets(), insecure=True)
         for sample in self.all_samples():
             self._genuine(trial, sample, "insecure")
@@ -249,6 +256,8 @@ class WebhookChecks(Subject):
                 dedupe_key(connector.channel, ACCOUNT, draft)
         except TooManySteps as error:
             pytest.fail(f"{error}: {shown}")
+        except SystemExit:
+            pytest.fail(f"a body must not be able to end the process: {shown}")
         except Refused:
             pytest.fail(f"parse refused what verify believed; raise something else: {shown}")
         except MemoryError:
