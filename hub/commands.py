@@ -749,8 +749,8 @@ def _organize(ws: Workspace, rules: Rules, context: Context, args: Organize) -> 
             if getattr(after, name) != getattr(conversation, name)
         }
         if after.tags != conversation.tags:
-            change["add_tags"] = tuple(t for t in after.tags if t not in conversation.tags)
-            change["remove_tags"] = tuple(t for t in conversation.tags if t not in after.tags)
+            change["add_tags"] = [t for t in after.tags if t not in conversation.tags]
+            change["remove_tags"] = [t for t in conversation.tags if t not in after.tags]
         if change:
             conversations.change_tickets(ws, rules, after, change, context.key)
     return {"conversation": after.id}

@@ -1,12 +1,15 @@
 """The doors that the hub opens itself: polls, held connections, and polls woken by hints.
 
 One process per account holds each door, by a lease. A cursor is stored after the items behind
-it are durable, never before; items that come twice are dropped by their keys.
+it are durable, never before; items that come twice are dropped by their keys. A door that
+fails is shown as down with its reason, and tried again after a wait that grows.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -19,17 +22,36 @@ from hub.contract import Connector, Incoming
 from hub.documents import State
 from hub.inbox_writer import Overloaded
 from hub.retry import backoff_s
+from hub.steps import reached
 from hub.store.interface import LaneLease, Store, StoreError
-from normalizer.outcomes import Failure, Misconfigured
+from normalizer.outcomes import Failure, Misconfigured, Temporary
 from normalizer.tickets import BackendEvent
 
 log = structlog.get_logger(__name__)
 
 LEASE_S = 10.0
+PAUSE_S = 1.0  # how often a paused door looks whether it may go on
+SETTLED_S = 5.0  # a connection that lasted so long was a good one
+POLL_DEADLINE_S = 300.0  # longer than any page takes; a poll that hangs is cut
 BACKEND_POLL_S = 20.0
+HINTS = "doors/hint"
 
 TakeIn = Callable[..., Awaitable[str]]
 BackendSaid = Callable[[str, Sequence[BackendEvent]], Awaitable[None]]
+_QUERY = re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*")
+
+
+class Tries:
+    """How often a door has failed in a row."""
+
+    def __init__(self) -> None:
+        self.failed = 0
+
+    def worked(self) -> None:
+        self.failed = 0
+
+
+Run = Callable[[str, Any, Tries], Awaitable[None]]
 
 
 class Doors:
@@ -56,6 +78,7 @@ class Doors:
         self._owner = owner
         self._hints: dict[str, asyncio.Event] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._telling: set[asyncio.Task[None]] = set()
 
     def open(self, connectors: Sequence[Connector[Any]], backends: Sequence[TicketBackend]) -> None:
         for connector in connectors:
@@ -64,55 +87,68 @@ class Doors:
                 self._hints[name] = asyncio.Event()
                 self._keep(f"poll/{name}", name, connector, self._poll_for_ever)
             if connector.holds():
-                self._keep(f"hold/{name}", name, connector, self._hold_once)
+                self._keep(f"hold/{name}", name, connector, self._hold_for_ever)
         for backend in backends:
             if type(backend).poll is not TicketBackend.poll:
                 self._keep(f"backend/{backend.name}", backend.name, backend, self._poll_backend)
+        if self._hints:
+            self._tasks.append(asyncio.create_task(self._hear_hints(), name="door-hints"))
 
     async def close(self) -> None:
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._telling]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- hints ---------------------------------------------------------------------------------
 
     def hint(self, connector: Connector[Any]) -> None:
-        """A webhook said that there is something to fetch: poll now."""
+        """A webhook said that there is something to fetch: whoever holds the door polls now."""
         name = f"{connector.account.channel}:{connector.account.key}"
-        if name in self._hints:
-            self._hints[name].set()
+        if name not in self._hints:
+            return
+        self._hints[name].set()
+        task = asyncio.create_task(self._tell_hint(name))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_hint(self, name: str) -> None:
+        try:
+            await self._store.signals.publish(HINTS, {"name": name, "by": self._owner})
+        except StoreError as error:
+            log.debug("hint_lost", name=name, reason=str(error))  # the interval repairs it
+
+    async def _hear_hints(self) -> None:
+        async for topic, payload in self._store.signals.listen():
+            if topic == HINTS and payload["by"] != self._owner and payload["name"] in self._hints:
+                self._hints[payload["name"]].set()
 
     # --- leases --------------------------------------------------------------------------------
 
-    def _keep(
-        self, lane: str, name: str, what: Any, run: Callable[[str, Any], Awaitable[None]]
-    ) -> None:
+    def _keep(self, lane: str, name: str, what: Any, run: Run) -> None:
         self._tasks.append(
             asyncio.create_task(self._lead(f"door:{lane}", name, what, run), name=lane)
         )
 
-    async def _lead(
-        self, lane: str, name: str, what: Any, run: Callable[[str, Any], Awaitable[None]]
-    ) -> None:
+    async def _lead(self, lane: str, name: str, what: Any, run: Run) -> None:
         """Run a door while this process holds its lease; come back after any failure."""
-        failures = 0
+        tries = Tries()
         while True:
+            asked = time.monotonic()
             lease = await self._claim(lane)
             if lease is None:
                 await asyncio.sleep(LEASE_S / 5)
                 continue
+            wait_s = 0.0
             try:
-                await self._while_leased(lease, run(name, what))
-                failures = 0
+                await self._while_leased(lease, asked + LEASE_S, run(name, what, tries))
             except Exception as error:  # noqa: BLE001 - a door's failure is shown and tried again
-                failures += 1
-                wait_s = backoff_s(failures)
+                tries.failed += 1
+                wait_s = backoff_s(tries.failed)
                 self._down(name, what, error, wait_s)
+            finally:
                 await self._let_go(lease)
-                await asyncio.sleep(wait_s)
-            except asyncio.CancelledError:
-                await self._let_go(lease)
-                raise
-            else:
-                await self._let_go(lease)
+            await asyncio.sleep(wait_s)
 
     async def _claim(self, lane: str) -> LaneLease | None:
         try:
@@ -126,22 +162,34 @@ class Doors:
         with suppress(StoreError):
             await self._store.lanes.release(lease)
 
-    async def _while_leased(self, lease: LaneLease, work: Awaitable[None]) -> None:
+    async def _while_leased(
+        self, lease: LaneLease, good_until: float, work: Awaitable[None]
+    ) -> None:
+        """Do the work until it ends or the lease is lost. A renewal that fails is repeated."""
         task = asyncio.ensure_future(work)
         try:
-            while not task.done():
-                await asyncio.wait({task}, timeout=LEASE_S / 3)
-                if not task.done() and not await self._store.lanes.renew(lease, LEASE_S):
-                    log.warning("door_lease_lost", lane=lease.lane)
-                    return
-            task.result()
+            while True:
+                left_s = good_until - time.monotonic()
+                await asyncio.wait({task}, timeout=max(0.0, min(LEASE_S / 3, left_s)))
+                if task.done():
+                    return task.result()
+                asked = time.monotonic()
+                if asked >= good_until:
+                    log.warning("door_lease_ran_out", lane=lease.lane)
+                    return None
+                try:
+                    async with asyncio.timeout(good_until - asked):
+                        if not await self._store.lanes.renew(lease, LEASE_S):
+                            log.warning("door_lease_lost", lane=lease.lane)
+                            return None
+                    good_until = asked + LEASE_S
+                except (StoreError, TimeoutError) as error:
+                    log.info("door_lease_not_renewed", lane=lease.lane, reason=str(error))
         finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+            await _ended(task)
 
     def _down(self, name: str, what: Any, error: Exception, wait_s: float) -> None:
-        reason = error.reason if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
+        reason = reason_of(error)
         log.warning("door_failed", name=name, reason=reason, next_try_s=round(wait_s, 1))
         kind = "backend" if isinstance(what, TicketBackend) else "account"
         state = "misconfigured" if isinstance(error, Misconfigured) else "down"
@@ -149,36 +197,80 @@ class Doors:
 
     # --- the doors -----------------------------------------------------------------------------
 
-    async def _poll_for_ever(self, name: str, connector: Connector[Any]) -> None:
-        account = connector.account
+    async def _poll_for_ever(self, name: str, connector: Connector[Any], tries: Tries) -> None:
         hint = self._hints[name]
         while True:
-            more = False
-            if not self._busy() and self._switches.inbound(account.channel, account.key) != "off":
-                cursor, rev = await self._cursor(f"cursor/poll/{name}")
-                polled = await connector.poll(cursor)
-                await self._deliver(connector, polled.items, "poll")
-                if polled.cursor != cursor:
-                    await self._set_cursor(f"cursor/poll/{name}", polled.cursor, rev)
-                self._states.set("account", name, "ok", next_try_s=connector.poll_every_s)
-                more = polled.more
+            await self._may_go_on("account", name, connector)
+            hint.clear()  # before the poll: a hint that comes meanwhile is about something newer
+            more = await self._poll_once(name, connector)
+            tries.worked()
+            self._states.set("account", name, "ok", next_try_s=connector.poll_every_s)
             if not more:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(connector.poll_every_s):
                         await hint.wait()
-                hint.clear()
 
-    async def _hold_once(self, name: str, connector: Connector[Any]) -> None:
+    async def _poll_once(self, name: str, connector: Connector[Any]) -> bool:
+        """Take in one page; say whether there is more."""
+        cursor, rev = await self._cursor(f"cursor/poll/{name}")
+        try:
+            async with asyncio.timeout(POLL_DEADLINE_S):
+                polled = await connector.poll(cursor)
+        except TimeoutError as error:
+            raise Temporary(f"a poll took longer than {POLL_DEADLINE_S:.0f} s") from error
+        await self._deliver(connector, polled.items, "poll")
+        reached("doors.1")
+        if polled.cursor != cursor:
+            await self._set_cursor(f"cursor/poll/{name}", polled.cursor, rev)
+        return polled.more
+
+    async def _hold_for_ever(self, name: str, connector: Connector[Any], tries: Tries) -> None:
+        """Hold one connection after the other, as long as none of them fails."""
+        while True:
+            await self._may_go_on("account", name, connector)
+            await self._hold_once(name, connector, tries)
+
+    async def _hold_once(self, name: str, connector: Connector[Any], tries: Tries) -> None:
         key = f"cursor/hold/{name}"
         cursor, _ = await self._cursor(key)
 
         async def deliver(items: Sequence[Incoming], behind: str) -> None:
+            await self._may_go_on("account", name, connector)
             await self._deliver(connector, items, "hold")
+            reached("doors.1")
             _, rev = await self._cursor(key)
             await self._set_cursor(key, behind, rev)
+            if items:
+                tries.worked()
+            self._states.set("account", name, "ok")
 
-        self._states.set("account", name, "ok")
-        await connector.hold(cursor, deliver)
+        held = asyncio.ensure_future(connector.hold(cursor, deliver))
+        try:
+            while not (await asyncio.wait({held}, timeout=SETTLED_S))[0]:
+                tries.worked()
+                if self._is_off(connector):
+                    return
+                if not self._busy():
+                    self._states.set("account", name, "ok")
+            held.result()
+        finally:
+            await _ended(held)
+        raise Temporary("the connection ended")
+
+    async def _may_go_on(self, kind: str, name: str, what: Any) -> None:
+        """Wait as long as the door has to pause."""
+        while True:
+            if isinstance(what, Connector) and self._is_off(what):
+                reason = "inbound is switched off"
+            elif self._busy():
+                reason = "the hub is behind, or its database is away: polls wait"
+            else:
+                return
+            self._states.set(kind, name, "paused", reason, next_try_s=PAUSE_S)
+            await asyncio.sleep(PAUSE_S)
+
+    def _is_off(self, connector: Connector[Any]) -> bool:
+        return self._switches.inbound(connector.account.channel, connector.account.key) == "off"
 
     async def _deliver(
         self, connector: Connector[Any], items: Sequence[Incoming], door: str
@@ -199,28 +291,47 @@ class Doors:
                     break
                 except Overloaded as error:
                     log.info("door_waits", account=account.key, reason=str(error))
-                    await asyncio.sleep(1.0)
+                    await asyncio.sleep(PAUSE_S)
 
-    async def _poll_backend(self, name: str, backend: TicketBackend) -> None:
+    async def _poll_backend(self, name: str, backend: TicketBackend, tries: Tries) -> None:
         key = f"cursor/backend/{name}"
         while True:
+            await self._may_go_on("backend", name, backend)
             cursor, rev = await self._cursor(key)
             page = await backend.poll(cursor)
             if page.events:
                 await self._backend_said(name, page.events)
             if page.cursor != (cursor or ""):
                 await self._set_cursor(key, page.cursor, rev)
+            tries.worked()
             self._states.set("backend", name, "ok", next_try_s=BACKEND_POLL_S)
             if not page.more:
                 await asyncio.sleep(BACKEND_POLL_S)
+
+    # --- cursors -------------------------------------------------------------------------------
 
     async def _cursor(self, key: str) -> tuple[str | None, int]:
         found = await self._state.get(key)
         return (found.value["cursor"], found.rev) if found else (None, 0)
 
     async def _set_cursor(self, key: str, cursor: str, rev: int) -> None:
+        """Store a cursor, unless somebody else has stored one meanwhile."""
         doc = State(id=key, value={"cursor": cursor}, rev=rev + 1)
         if rev == 0:
             await self._state.insert([doc])
         else:
             await self._state.swap(doc, {"rev": rev})
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an operator reads. Queries of URLs are cut: some vendors' hold tokens."""
+    if isinstance(error, Failure):
+        return error.reason
+    return _QUERY.sub(r"\1?...", f"{type(error).__name__}: {error}")
+
+
+async def _ended(task: asyncio.Future[None]) -> None:
+    """End a task that may still run, and wait until it has cleaned up."""
+    if not task.done():
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

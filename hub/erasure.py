@@ -190,7 +190,7 @@ def _retire(ws: Workspace, rules: Rules, decision: Link, customer: Customer) -> 
 
     It stands where it is about an address that is somebody else's by now.
     """
-    if decision.undone_by:
+    if decision.undone_at is not None:
         return
     stands = decision.kind == "link" and decision.subject not in customer.addresses
     ws.put(

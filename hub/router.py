@@ -446,7 +446,7 @@ def _poison_of(error: Exception) -> Poisoned:
     return Poisoned(stage, reason)
 
 
-_OPERATORS = {"<=": "$lte", ">": "$gt"}
+_OPERATORS = {"<=": "$lte", ">": "$gt", "in": "$in"}
 
 
 def _where(query: Find) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class TestSite(ConnectorContract):
     settings = {"origins": ["https://www.example.com"], "app_keys": ["an-app-key-of-this-site"]}
     window_s = 15 * 60  # the life of an access token
     ahead_s = 60
-    golden = TESTS / "site" / "golden" / "contract.json"
+    golden = TESTS / "golden" / "site.json"
     exempt = {
         "rotation": "sessions are signed with a key that the hub derives itself",
         "refusals": "the widget has to know what to do next",
@@ -552,7 +552,9 @@ def _contract_for(kind: type[Connector[Any]]) -> ConnectorContract:
         for contract in (WebhookContract, PollContract, HeldContract)
         if issubclass(kind, contract.connector)
     )
-    contract: ConnectorContract = type(f"Of{kind.__name__}", (base,), {"connector": kind})()
+    contract: ConnectorContract = type(
+        f"Of{kind.__name__}", (base,), {"connector": kind, "patience_s": 0.5}
+    )()
     return contract
 
 

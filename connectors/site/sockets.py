@@ -53,6 +53,7 @@ from connectors.site.messages import build_message, read_parts
 from connectors.site.receipts import ReceiptsIn, ReceiptsOut
 from connectors.site.site import Site
 from connectors.site.visitors import Opened, Session
+from hub import Overloaded
 from normalizer.drafts import Profile
 
 log = structlog.get_logger(__name__)
@@ -248,6 +249,8 @@ class Socket:
             self._strike(error, error.re)
         except SiteError as error:
             self._refuse(error, frame, re)
+        except Overloaded as error:
+            self._refuse(SiteError("unavailable", str(error), retry_after_s=5), frame, re)
         except Exception:
             log.exception("frame_failed", account=self._site.key)
             self._refuse(SiteError("internal", "something went wrong on our side"), frame, re)
@@ -377,6 +380,8 @@ class Socket:
                 for frame in await renderer.frames(seen):
                     self.push(frame)
                 self._position = seen.position
+                if self._queue.qsize() > QUEUE // 2:
+                    await asyncio.sleep(0)  # a burst is no slow reader: let the writer have a go
         except Exception:
             log.exception("follower_failed", account=self._site.key)
             self.end(SiteError("unavailable", "the timeline cannot be read", retry_after_s=2))

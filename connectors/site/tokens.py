@@ -72,6 +72,11 @@ def tag(secret: bytes, *parts: object) -> bytes:
     return hmac.new(secret, body, hashlib.sha256).digest()[:_TAG_BYTES]
 
 
+def _same(expected: str, shown: str) -> bool:
+    """Compare in constant time; what is shown may be any text at all."""
+    return hmac.compare_digest(expected.encode(), shown.encode("utf-8", "surrogatepass"))
+
+
 # --- anonymous visitors --------------------------------------------------------------------------
 
 
@@ -241,7 +246,7 @@ def check_user_hash(secret: Secret | None, user: str, shown: str) -> None:
     """Raises :class:`SiteError` (identity_invalid) unless the hash is the user's."""
     if secret is None or not 0 < len(user) <= MAX_SUBJECT_CHARS:
         raise SiteError("identity_invalid", "this site takes identity tokens only")
-    if not hmac.compare_digest(user_hash(secret, user).encode(), shown.encode()):
+    if not _same(user_hash(secret, user), shown):
         raise SiteError("identity_invalid", "the user hash is not valid")
 
 
@@ -256,7 +261,7 @@ def sign_cursor(secret: bytes, owner: str, position: int, now: datetime) -> str:
 def read_cursor(secret: bytes, owner: str, text: str, now: datetime) -> int:
     """Return the position. Raises ``ValueError`` with the reason why it cannot be resumed from."""
     body, _, shown = text.rpartition(".")
-    if not hmac.compare_digest(encode(tag(secret, "cursor", owner, body)), shown):
+    if not _same(encode(tag(secret, "cursor", owner, body)), shown):
         raise ValueError("cursor_invalid")
     position, _, made = body.partition(".")
     if now.timestamp() - int(made) > CURSOR_LIFE.total_seconds():
@@ -272,6 +277,6 @@ def sign_link(secret: bytes, now: datetime, *parts: object) -> str:
 
 def check_link(secret: bytes, now: datetime, exp: str, sig: str, *parts: object) -> bool:
     """Say whether the link is still valid. Raises :class:`SiteError` when it was never ours."""
-    if not hmac.compare_digest(encode(tag(secret, "link", exp, *parts)).encode(), sig.encode()):
+    if not _same(encode(tag(secret, "link", exp, *parts)), sig):
         raise SiteError("auth_required", "the link is not valid")
     return int(exp) > now.timestamp()

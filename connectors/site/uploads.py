@@ -60,7 +60,7 @@ class UploadDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id"
     kind: str
     size: int  # declared first, real once the bytes are there
     sha256: str = ""
-    state: str = "waiting"  # waiting, ready or rejected
+    state: str  # waiting, ready or rejected; always there, because changes expect it
     reason: str = ""
     mime: str = ""
     blob: str = ""
@@ -119,6 +119,7 @@ class Uploads:
             day=f"{now:%Y-%m-%d}",
             name=file_name(asked.name),
             kind=kind,
+            state="waiting",
             size=asked.bytes,
             sha256=asked.sha256.lower(),
             made_at=now,

@@ -35,6 +35,7 @@ from hub.api.sessions import (
 )
 from hub.api.timelines import Latest, Timelines
 from hub.api.trace import Trace
+from hub.feed.routes import end_with, feed_routes
 from hub.plugin_context import PluginRoute
 from hub.rules import Refusal
 
@@ -50,8 +51,9 @@ async def add_api(app: web.Application, hub: Hub) -> None:
     await hub.store.prepare([ApiKeyDoc, SessionDoc, SigninLink, UploadDoc])
     access = Access(hub.store, hub.clock, hub.web.remote, lambda: hub.web.public_url)
     app[ACCESS] = access
-    routes = (*core_routes(hub, access), *plugin_routes(hub), *_feed_routes(hub))
+    routes = (*core_routes(hub, access), *plugin_routes(hub), *feed_routes(hub))
     app[ROUTES] = routes
+    end_with(app, hub)
     mount(app, access, routes)
     _add_document(app, hub, routes)
     _add_sign_in(app, hub, access)
@@ -136,11 +138,6 @@ def _add_sign_in(app: web.Application, hub: Hub, access: Access) -> None:
 
 
 # --- what others bring ---------------------------------------------------------------------------
-
-
-def _feed_routes(hub: Hub) -> list[PluginRoute]:
-    found: Any = _module("hub.feed.routes")
-    return list(found.feed_routes(hub)) if found is not None else []
 
 
 async def _add_console(app: web.Application, hub: Hub) -> None:

@@ -157,7 +157,7 @@ class Timelines:
         for start in range(0, len(addresses), SLICE):
             here = {"address": {"$in": list(addresses[start : start + SLICE])}, **where}
             found += await self._entries.find(
-                {**here, **_behind(place)}, sort=[("at", -1), ("position", -1)], limit=limit
+                {**here, **behind(place)}, sort=[("at", -1), ("position", -1)], limit=limit
             )
         if len(addresses) > SLICE:
             found.sort(key=lambda entry: (entry.at, entry.position), reverse=True)
@@ -191,7 +191,8 @@ def _filter(caller: ApiKey, query: TimelineQuery) -> dict[str, Any]:
     return where
 
 
-def _behind(place: Place | None) -> dict[str, Any]:
+def behind(place: Place | None) -> dict[str, Any]:
+    """Return the condition for what comes after a place, in the form that the index merges."""
     if place is None:
         return {}
     at = datetime.fromtimestamp(place[0] / 1000, UTC)

@@ -10,7 +10,6 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -30,6 +29,15 @@ from hub.store.interface import (
 D = TypeVar("D", bound=Doc)
 Row = dict[str, Any]
 _MISSING = object()
+
+
+def _copied(value: Any) -> Any:
+    """Return a copy of stored data; arrays are lists, as they come out of the database."""
+    if isinstance(value, dict):
+        return {name: _copied(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copied(each) for each in value]
+    return value
 
 
 def _values(row: Any, path: str) -> list[Any]:
@@ -103,7 +111,7 @@ class MemoryTable(Generic[D]):
         self._codec = codec
 
     def _decode(self, row: Row) -> D:
-        return self._codec.decode(self._kind, deepcopy(row))
+        return self._codec.decode(self._kind, _copied(row))
 
     async def get(self, ident: Any) -> D | None:
         row = self._rows.get(ident)
@@ -179,7 +187,7 @@ class MemoryInbox:
         items: list[InboxItem] = []
         size = 0
         for ident in sorted(i for i, row in self._rows.items() if row.get("open")):
-            item = self._codec.decode(InboxItem, deepcopy(self._rows[ident]))
+            item = self._codec.decode(InboxItem, _copied(self._rows[ident]))
             size += len(item.raw) + len(item.drafts)
             if len(items) >= limit or (items and size > max_bytes):
                 break

@@ -30,4 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")
         )
 
-import hub.router; hub.router._OPERATORS.setdefault("in", "$in")  # TEMPORARY
+
+import hub.router
+
+hub.router._OPERATORS.setdefault("in", "$in")  # TEMPORARY

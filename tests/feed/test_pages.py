@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from hub.documents import FeedRow
-from hub.feed import reader
+from hub.feed import reader as reading
 from hub.feed.access import Selection
 from hub.feed.cursors import Cursors
 from hub.feed.pages import MAX_PAGE_BYTES
@@ -352,8 +352,8 @@ async def test_a_read_of_rare_events_is_bounded_and_says_how_far_it_came(
     here: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is filtered out is looked at in windows: no request looks at the whole feed."""
-    monkeypatch.setattr(reader, "WINDOW", 4)
-    monkeypatch.setattr(reader, "WINDOWS", 2)
+    monkeypatch.setattr(reading, "WINDOW", 4)
+    monkeypatch.setattr(reading, "WINDOWS", 2)
     key = await here.key()
     for _ in range(15):
         await here.say("ann")

@@ -101,7 +101,12 @@ class World:
     # --- reading ---------------------------------------------------------------------------------
 
     async def page(
-        self, key: dict[str, str], *, status: int = 200, headers: dict[str, str] | None = None, **query: Any
+        self,
+        key: dict[str, str],
+        *,
+        status: int = 200,
+        headers: dict[str, str] | None = None,
+        **query: Any,
     ) -> Any:
         """Read one page, as JSON."""
         async with self.session.get(
@@ -124,9 +129,7 @@ class World:
     async def request(
         self, method: str, path: str, key: dict[str, str], **options: Any
     ) -> tuple[int, Any]:
-        async with self.session.request(
-            method, self.url + path, headers=key, **options
-        ) as answer:
+        async with self.session.request(method, self.url + path, headers=key, **options) as answer:
             body = await answer.read()
             return answer.status, msgspec.json.decode(body) if body else None
 
@@ -238,9 +241,7 @@ disk_reserve_bytes = 0
 
 
 @asynccontextmanager
-async def served(
-    hub: Hub, feed: Feed
-) -> AsyncIterator[tuple[str, Callable[[], Awaitable[None]]]]:
+async def served(hub: Hub, feed: Feed) -> AsyncIterator[tuple[str, Callable[[], Awaitable[None]]]]:
     """Serve a feed as hub/api/routes.py does; give its URL and what stops it."""
     app = web.Application()
     access = Access(

@@ -92,6 +92,11 @@ class PlannerHarness:
     def rules(self) -> Rules:
         return Rules(key=self.key, now=self.now, capabilities=capabilities, **self._rules)
 
+    @property
+    def position(self) -> int:
+        """The last one that was committed."""
+        return self._lease.position
+
     def later(self, **span: float) -> datetime:
         """Move the clock. Only between batches: it stands still within one."""
         assert not self._routed, "the batch is still open"
@@ -190,14 +195,14 @@ class PlannerHarness:
         name: str,
         *,
         key: str = "",
-        channel: str = "api",
+        via: str = "api",
         commit: bool = True,
         **args: Any,
     ) -> Operation:
         """Route a command and return its operation, committed or not."""
         self._commands += 1
         key = key or f"command {self._commands}"
-        await self.give(self.draft(name, key, **args), channel=channel, commit=commit)
+        await self.give(self.draft(name, key, **args), channel=via, commit=commit)
         return await self.operation(key)
 
     def draft(self, name: str, key: str, **args: Any) -> Command:
@@ -224,6 +229,10 @@ class PlannerHarness:
 
     async def see(self, kind: type[D], ident: Any) -> D:
         """Return a document as the open batch has it."""
+        if not self._routed:
+            stored = await self.store.table(kind).get(ident)
+            assert stored is not None, f"{kind.collection} has no {ident}"
+            return stored
         try:
             found = self._ws.get(kind, ident)
         except NotLoaded as missing:

@@ -64,7 +64,7 @@ class PlannerMachine(RuleBasedStateMachine):
         self.model = Model()
         self.sent: list[tuple[Message, str]] = []
         self.keys: dict[str, str] = {}  # entry id -> our key
-        self.position = 0
+        self.position = self.hub.position
         self.counter = 0
 
     def teardown(self) -> None:

@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import aiohttp
 import msgspec
+from aiohttp import web
 
 from hub.api.keys import create_key
+from hub.api.routes import add_api
 from hub.app import Hub
 from hub.config.loader import load_text
 from hub.documents import Entry
@@ -54,8 +57,11 @@ class Answered:
 class RunningHub:
     """A hub, a client of its API and the vendor that writes to it."""
 
-    def __init__(self, hub: Hub, http: aiohttp.ClientSession, key: str) -> None:
+    def __init__(
+        self, hub: Hub, app: web.Application, http: aiohttp.ClientSession, key: str
+    ) -> None:
         self.hub = hub
+        self.app = app
         self.key = key
         self._http = http
         self._count = 0
@@ -225,6 +231,15 @@ async def running_hub(
 ) -> AsyncIterator[RunningHub]:
     """Start a hub; ``hub`` are further settings of ``[hub]``, ``more`` is further TOML."""
     text = config_text(mongo_url, database, data_dir, hub=hub, accounts=accounts, more=more)
-    async with Hub(load_text(text), **made_with) as started, aiohttp.ClientSession() as http:
+    built: list[web.Application] = []
+
+    async def add(app: web.Application, hub: Hub) -> None:
+        built.append(app)
+        await add_api(app, hub)
+
+    async with AsyncExitStack() as stack:
+        with patch("hub.app.add_api", add):
+            started = await stack.enter_async_context(Hub(load_text(text), **made_with))
+        http = await stack.enter_async_context(aiohttp.ClientSession())
         _, key = await create_key(started.store, started.clock, "tests", ["admin"])
-        yield RunningHub(started, http, key)
+        yield RunningHub(started, built[0], http, key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,7 +19,6 @@ from normalizer.outcomes import Failure
 from normalizer.parts import plain_text
 
 MANY = 120  # more than one page
-PATIENCE_S = 10.0
 MOST_PAGES = 1000
 
 
@@ -110,6 +109,8 @@ class PollChecks(Subject):
 class HoldChecks(Subject):
     """``hold(cursor, deliver)``: in order, resumed, and never ahead of what is stored."""
 
+    patience_s: ClassVar[float] = 10.0  # how long something may take to come
+
     def _needs_hold(self) -> None:
         if not self.connector.holds():
             pytest.skip("exempt: it holds no connection")
@@ -119,13 +120,13 @@ class HoldChecks(Subject):
         self._needs_hold()
         async with self.vendor() as vendor, self.at_work(vendor) as connector:
             await vendor.says("old")
-            async with _held(connector, None) as first:
+            async with self._held(connector, None) as first:
                 await first.until(lambda: first.cursor is not None, "the present end's cursor")
                 assert not first.drafts, "an account starts at its present end"
                 await vendor.hang_up()
                 await first.ended()
             await vendor.says("while nobody listened")
-            async with _held(connector, first.cursor) as second:
+            async with self._held(connector, first.cursor) as second:
                 await second.until(lambda: len(second.drafts) == 1, "what came meanwhile")
             assert _texts(second.drafts) == ["while nobody listened"]
 
@@ -133,7 +134,7 @@ class HoldChecks(Subject):
         self._needs_hold()
         expected = [f"text {number}" for number in range(20)]
         async with self.vendor() as vendor, self.at_work(vendor) as connector:
-            async with _held(connector, None) as first:
+            async with self._held(connector, None) as first:
                 await first.until(lambda: first.cursor is not None, "the connection")
                 for text in expected[:10]:
                     await vendor.says(text)
@@ -142,7 +143,7 @@ class HoldChecks(Subject):
                 await first.ended()
             for text in expected[10:15]:
                 await vendor.says(text)
-            async with _held(connector, first.cursor) as second:
+            async with self._held(connector, first.cursor) as second:
                 for text in expected[15:]:
                     await vendor.says(text)
                 await second.until(lambda: len(second.drafts) >= 10, "the other ten")
@@ -156,7 +157,7 @@ class HoldChecks(Subject):
         """Else a later cursor could be stored before an earlier item is durable."""
         self._needs_hold()
         async with self.vendor() as vendor, self.at_work(vendor) as connector:
-            async with _held(connector, None) as held:
+            async with self._held(connector, None) as held:
                 await held.until(lambda: held.cursor is not None, "the connection")
                 held.gate.clear()
                 for number in range(5):
@@ -172,20 +173,20 @@ class HoldChecks(Subject):
         """What was not stored comes again behind the last cursor that was."""
         self._needs_hold()
         async with self.vendor() as vendor, self.at_work(vendor) as connector:
-            async with _held(connector, None) as first:
+            async with self._held(connector, None) as first:
                 await first.until(lambda: first.cursor is not None, "the connection")
                 first.broken = True
                 for number in range(3):
                     await vendor.says(f"text {number}")
                 await first.ended()
                 assert first.failures == 1, "it went on after a delivery that failed"
-            async with _held(connector, first.cursor) as second:
+            async with self._held(connector, first.cursor) as second:
                 await second.until(lambda: len(second.drafts) == 3, "all three")
 
     async def test_a_held_connection_ends_when_it_is_told_to(self) -> None:
         self._needs_hold()
         async with self.vendor() as vendor, self.at_work(vendor) as connector:
-            async with _held(connector, None) as held:
+            async with self._held(connector, None) as held:
                 await held.until(lambda: held.cursor is not None, "the connection")
 
     async def test_a_vendor_in_trouble_ends_the_connection_with_a_reason(self) -> None:
@@ -193,7 +194,7 @@ class HoldChecks(Subject):
         async with self.vendor() as vendor, self.at_work(vendor) as connector:
             for mood in sorted(vendor.moods - {Mood.WELL}):
                 vendor.mood = mood
-                async with _held(connector, None) as held:
+                async with self._held(connector, None) as held:
                     error = await held.ended()
                 assert isinstance(error, Failure), f"{mood}: it ended with {error!r}"
                 assert error.reason.strip()
@@ -201,18 +202,30 @@ class HoldChecks(Subject):
     async def test_keys_and_addresses_of_held_items_are_frozen(self) -> None:
         self._needs_hold()
         async with self.vendor() as vendor, self.at_work(vendor) as connector:
-            async with _held(connector, None) as held:
+            async with self._held(connector, None) as held:
                 await held.until(lambda: held.cursor is not None, "the connection")
                 await vendor.says("first")
                 await vendor.says("second", who="bob")
                 await held.until(lambda: len(held.drafts) == 2, "two messages")
         self.freeze_lines("held", golden_lines(self.connector.channel, "held", held.drafts))
 
+    @contextlib.asynccontextmanager
+    async def _held(self, connector: Connector[Any], cursor: str | None) -> AsyncIterator[_Held]:
+        held = _Held(connector, cursor, self.patience_s)
+        try:
+            yield held
+        finally:
+            held.task.cancel()
+            done, _ = await asyncio.wait({held.task}, timeout=self.patience_s)
+            assert done, "hold() does not end when it is cancelled"
+            if not held.task.cancelled():
+                held.task.exception()
+
 
 class _Held:
     """A hold under way, and what it has delivered."""
 
-    def __init__(self) -> None:
+    def __init__(self, connector: Connector[Any], cursor: str | None, patience_s: float) -> None:
         self.drafts: list[AnyDraft] = []
         self.cursor: str | None = None
         self.gate = asyncio.Event()
@@ -221,8 +234,9 @@ class _Held:
         self.failures = 0
         self.under_way = 0
         self.most_under_way = 0
-        self.task: asyncio.Task[None]
+        self._patience_s = patience_s
         self._changed = asyncio.Condition()
+        self.task = asyncio.ensure_future(connector.hold(cursor, self.deliver))
 
     async def deliver(self, items: Sequence[Incoming], cursor: str) -> None:
         self.under_way += 1
@@ -252,7 +266,7 @@ class _Held:
 
         waiting = asyncio.ensure_future(come_true())
         done, _ = await asyncio.wait(
-            {waiting, self.task}, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
+            {waiting, self.task}, timeout=self._patience_s, return_when=asyncio.FIRST_COMPLETED
         )
         if waiting in done:
             return
@@ -260,27 +274,13 @@ class _Held:
         await asyncio.gather(waiting, return_exceptions=True)
         if self.task in done:
             pytest.fail(f"hold() ended while {what} was waited for: {self.task.exception()!r}")
-        pytest.fail(f"{what} did not come within {PATIENCE_S:.0f} s")
+        pytest.fail(f"{what} did not come within {self._patience_s:.0f} s")
 
     async def ended(self) -> BaseException | None:
         """Wait until hold returned or raised; return what it raised."""
-        done, _ = await asyncio.wait({self.task}, timeout=PATIENCE_S)
+        done, _ = await asyncio.wait({self.task}, timeout=self._patience_s)
         assert done, "hold() goes on although its connection is lost"
         return self.task.exception()
-
-
-@contextlib.asynccontextmanager
-async def _held(connector: Connector[Any], cursor: str | None) -> AsyncIterator[_Held]:
-    held = _Held()
-    held.task = asyncio.ensure_future(connector.hold(cursor, held.deliver))
-    try:
-        yield held
-    finally:
-        held.task.cancel()
-        done, _ = await asyncio.wait({held.task}, timeout=PATIENCE_S)
-        assert done, "hold() does not end when it is cancelled"
-        if not held.task.cancelled():
-            held.task.exception()
 
 
 async def _all(connector: Connector[Any], cursor: str) -> tuple[list[AnyDraft], str]:

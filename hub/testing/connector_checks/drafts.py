@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 from hub.contract import Connector
 from hub.preparing import decode_drafts, encode_drafts
 from hub.testing.connector_checks.subject import ACCOUNT
@@ -50,7 +52,13 @@ def check_storable(drafts: Sequence[AnyDraft]) -> None:
             f"the inbox cannot store this draft ({error}). Texts made of a vendor's bytes must be"
             " Unicode without lone surrogates, as msgspec and errors='replace' give them."
         ) from error
-    again = decode_drafts(stored)
+    try:
+        again = decode_drafts(stored)
+    except msgspec.ValidationError as error:
+        raise AssertionError(
+            f"a field of the draft has a type that is not its own ({error}). Read the vendor's"
+            " fields with types, as msgspec does."
+        ) from error
     assert encode_drafts(again) == stored, "the draft is another after it was stored"
 
 

@@ -129,13 +129,13 @@ class WebhookChecks(Subject):
             pytest.skip(reason)
         ahead_s = self.window_s if self.ahead_s is None else self.ahead_s
         for sample in self.all_samples(connector):
-            for sign, window_s in ((1, self.window_s), (-1, ahead_s)):
+            for way, sign, window_s in (("late", 1, self.window_s), ("early", -1, ahead_s)):
                 self._genuine(connector, _later(sample, sign * max(0, window_s - 2)), "in time")
                 for too_long in (window_s + 2, 86_400.0, 10 * 365 * 86_400.0):
                     late = _later(sample, sign * too_long)
                     answer = believed(connector, late.request, sample.name)
                     assert isinstance(answer, Refused), (
-                        f"{sample.name}: believed {too_long:.0f} s too {'late' if sign > 0 else 'early'}"
+                        f"{sample.name}: believed {too_long:.0f} s too {way}"
                     )
 
     def test_garbage_is_refused_without_any_other_exception(self) -> None:

@@ -1,0 +1,128 @@
+"""What a key may read: types by its scope, accounts by its limits; alike in pages and streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from hub.api.keys import ApiKey
+from hub.documents import FeedRow
+from hub.feed.access import globs, rights_of, selection_of
+from hub.rules import Refusal
+from tests.feed.world import World
+
+
+def caller(*scopes: str, accounts: Sequence[str] = ()) -> ApiKey:
+    return ApiKey(id="key_1", name="test", scopes=frozenset(scopes), accounts=frozenset(accounts))
+
+
+def row(kind: str, **fields: Any) -> FeedRow:
+    from datetime import UTC, datetime
+
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return FeedRow(id=1, type=kind, at=now, recorded_at=now, **fields)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "kind", "matches"),
+    [
+        ("message.*", "message.received", True),
+        ("message.*", "messages.received", False),
+        ("message.*", "a.message.received", False),
+        ("*", "ticket.linked", True),
+        ("ticket.linked", "ticket.linked", True),
+        ("ticket.linked", "ticketXlinked", False),
+        ("*.opened", "conversation.opened", True),
+    ],
+)
+def test_a_pattern_matches_whole_types(pattern: str, kind: str, matches: bool) -> None:
+    admitted = selection_of(pattern, "", "").admits(row(kind), frozenset())
+    limited = rights_of(caller(f"feed:read:{pattern}")).may_be_seen(row(kind))
+    assert admitted is limited is matches
+
+
+def test_no_pattern_is_evil() -> None:
+    """A pattern of many stars is one expression that does not explode."""
+    selection = selection_of("*" * 40 + "x", "", "")
+    assert not selection.admits(row("m" * 60), frozenset())
+    assert globs(["**a**"]).count("[^ ]*") == 2
+
+
+@pytest.mark.parametrize("types", ["a b", "Message.*", "(x+)+$", "ü", "m" * 81, "a," * 60])
+def test_other_characters_are_refused(types: str) -> None:
+    types = types if "," not in types else ",".join(f"a{n}" for n in range(51))
+    with pytest.raises(Refusal):
+        selection_of(types, "", "")
+
+
+def test_without_a_scope_of_the_feed_nothing_is_read() -> None:
+    for scopes in ((), ("customers:read",), ("feed:write",)):
+        with pytest.raises(Refusal) as refused:
+            rights_of(caller(*scopes))
+        assert refused.value.status == 403
+    assert rights_of(caller("admin")).types is None
+    assert rights_of(caller("feed:read", "feed:read:message.*")).types is None
+
+
+async def test_a_key_of_some_types_sees_these_whatever_it_asks_for(here: World) -> None:
+    await here.say("ann")
+    end = await here.routed()
+    key = await here.key("feed:read:message.*", "feed:read:ticket.*")
+    for query in ({}, {"types": "*"}, {"types": "message.*,customer.*"}):
+        found = await here.all(key, **query)
+        assert [event["type"] for event in found] == ["omniline.message.received.v1"]
+    assert await here.all(key, types="customer.*") == []
+    async with here.stream(key) as events:
+        (event,) = await events.take(1)
+        assert event.event == "omniline.message.received.v1"
+    _, told = await here.request("POST", "/feed/v1/stream-tickets", key)
+    async with here.stream({}, ticket=told["ticket"]) as events:
+        (event,) = await events.take(1)
+        assert event.event == "omniline.message.received.v1"
+        await here.say("bob")
+        (event,) = await events.take(1)
+        assert (event.event, event.position > end) == ("omniline.message.received.v1", True)
+
+
+async def test_a_key_of_one_account_sees_only_what_is_that_accounts(here: World) -> None:
+    """Conversations, notes and tickets have no account: they are their conversation's."""
+    await here.say("ann", "to main")
+    await here.say("ann", "to other", account="other")
+    await here.routed()
+    everything = await here.all(await here.key())
+    mine = {
+        e["data"]["entry"]["conversation"]
+        for e in everything
+        if e["data"].get("entry", {}).get("account") == "main"
+    }
+    other = {
+        e["data"]["entry"]["conversation"]
+        for e in everything
+        if e["data"].get("entry", {}).get("account") == "other"
+    }
+    assert not mine & other
+    for conversation in sorted(mine | other):
+        await here.command("note", conversation=conversation, text=f"about {conversation}")
+        await here.command("close", conversation=conversation)
+    customers = [e["partitionkey"] for e in everything if "customer.created" in e["type"]]
+    await here.command(
+        "merge", customer=customers[0], other=customers[1], evidence={"kind": "agent"}
+    )
+    await here.routed()
+    key = await here.key(accounts=["sample:main"])
+    found = await here.all(key)
+    assert [event["type"].split(".", 1)[1] for event in found] == [
+        "customer.created.v1",
+        "conversation.opened.v1",
+        "message.received.v1",
+        "note.added.v1",
+        "conversation.closed.v1",
+    ]
+    assert "other" not in str([e["data"] for e in found])
+    assert {e["correlationid"] for e in found if "correlationid" in e} == mine
+    async with here.stream(key) as events:
+        streamed = [msgspec.json.decode(block.data) for block in await events.take(5)]
+    assert streamed == found
