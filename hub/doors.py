@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from hub.accounts import States, Switches
+from hub.accounts import StateName, States, Switches
 from hub.backend_contract import TicketBackend
 from hub.contract import Connector, Incoming
 from hub.documents import State
@@ -77,8 +77,9 @@ class Doors:
         self._busy = busy
         self._owner = owner
         self._hints: dict[str, asyncio.Event] = {}
+        self._polled_here: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling: dict[str, asyncio.Task[None]] = {}
 
     def open(self, connectors: Sequence[Connector[Any]], backends: Sequence[TicketBackend]) -> None:
         for connector in connectors:
@@ -95,7 +96,7 @@ class Doors:
             self._tasks.append(asyncio.create_task(self._hear_hints(), name="door-hints"))
 
     async def close(self) -> None:
-        tasks = [*self._tasks, *self._telling]
+        tasks = [*self._tasks, *self._telling.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -105,27 +106,28 @@ class Doors:
     def hint(self, connector: Connector[Any]) -> None:
         """A webhook said that there is something to fetch: whoever holds the door polls now."""
         name = f"{connector.account.channel}:{connector.account.key}"
-        if name not in self._hints:
-            return
-        self._hints[name].set()
-        task = asyncio.create_task(self._tell_hint(name))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        if name in self._polled_here:
+            self._hints[name].set()
+        elif name in self._hints and name not in self._telling:
+            task = asyncio.create_task(self._tell_hint(name))
+            self._telling[name] = task
+            task.add_done_callback(lambda _: self._telling.pop(name, None))
 
     async def _tell_hint(self, name: str) -> None:
         try:
-            await self._store.signals.publish(HINTS, {"name": name, "by": self._owner})
+            await self._store.signals.publish(HINTS, {"name": name})
         except StoreError as error:
             log.debug("hint_lost", name=name, reason=str(error))  # the interval repairs it
 
     async def _hear_hints(self) -> None:
         async for topic, payload in self._store.signals.listen():
-            if topic == HINTS and payload["by"] != self._owner and payload["name"] in self._hints:
+            if topic == HINTS and payload["name"] in self._polled_here:
                 self._hints[payload["name"]].set()
 
     # --- leases --------------------------------------------------------------------------------
 
     def _keep(self, lane: str, name: str, what: Any, run: Run) -> None:
+        self._states.set(_kind(what), name, "starting")
         self._tasks.append(
             asyncio.create_task(self._lead(f"door:{lane}", name, what, run), name=lane)
         )
@@ -133,10 +135,20 @@ class Doors:
     async def _lead(self, lane: str, name: str, what: Any, run: Run) -> None:
         """Run a door while this process holds its lease; come back after any failure."""
         tries = Tries()
+        kind = _kind(what)
         while True:
             asked = time.monotonic()
-            lease = await self._claim(lane)
+            try:
+                lease = await self._claim(lane)
+            except (StoreError, TimeoutError) as error:
+                log.debug("door_not_claimed", lane=lane, reason=str(error))
+                self._states.set(
+                    kind, name, "paused", "the database is away: polls wait", next_try_s=PAUSE_S
+                )
+                await asyncio.sleep(PAUSE_S)
+                continue
             if lease is None:
+                self._states.set(kind, name, "ok", "another process holds this door")
                 await asyncio.sleep(LEASE_S / 5)
                 continue
             wait_s = 0.0
@@ -145,22 +157,20 @@ class Doors:
             except Exception as error:  # noqa: BLE001 - a door's failure is shown and tried again
                 tries.failed += 1
                 wait_s = backoff_s(tries.failed)
-                self._down(name, what, error, wait_s)
+                self._down(kind, name, error, wait_s)
             finally:
                 await self._let_go(lease)
             await asyncio.sleep(wait_s)
 
     async def _claim(self, lane: str) -> LaneLease | None:
-        try:
+        async with asyncio.timeout(LEASE_S):
             leases = await self._store.lanes.claim([lane], self._owner, LEASE_S)
-        except StoreError as error:
-            log.debug("door_not_claimed", lane=lane, reason=str(error))
-            return None
         return leases[0] if leases else None
 
     async def _let_go(self, lease: LaneLease) -> None:
-        with suppress(StoreError):
-            await self._store.lanes.release(lease)
+        with suppress(StoreError, TimeoutError):  # then it runs out by itself
+            async with asyncio.timeout(LEASE_S):
+                await self._store.lanes.release(lease)
 
     async def _while_leased(
         self, lease: LaneLease, good_until: float, work: Awaitable[None]
@@ -188,27 +198,30 @@ class Doors:
         finally:
             await _ended(task)
 
-    def _down(self, name: str, what: Any, error: Exception, wait_s: float) -> None:
+    def _down(self, kind: str, name: str, error: Exception, wait_s: float) -> None:
         reason = reason_of(error)
         log.warning("door_failed", name=name, reason=reason, next_try_s=round(wait_s, 1))
-        kind = "backend" if isinstance(what, TicketBackend) else "account"
-        state = "misconfigured" if isinstance(error, Misconfigured) else "down"
-        self._states.set(kind, name, state, reason, next_try_s=wait_s)  # type: ignore[arg-type]
+        state: StateName = "misconfigured" if isinstance(error, Misconfigured) else "down"
+        self._states.set(kind, name, state, reason, next_try_s=wait_s)
 
     # --- the doors -----------------------------------------------------------------------------
 
     async def _poll_for_ever(self, name: str, connector: Connector[Any], tries: Tries) -> None:
         hint = self._hints[name]
-        while True:
-            await self._may_go_on("account", name, connector)
-            hint.clear()  # before the poll: a hint that comes meanwhile is about something newer
-            more = await self._poll_once(name, connector)
-            tries.worked()
-            self._states.set("account", name, "ok", next_try_s=connector.poll_every_s)
-            if not more:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(connector.poll_every_s):
-                        await hint.wait()
+        self._polled_here.add(name)
+        try:
+            while True:
+                await self._may_go_on(name, connector)
+                hint.clear()  # before the poll: one that comes meanwhile is about something newer
+                more = await self._poll_once(name, connector)
+                tries.worked()
+                self._states.set("account", name, "ok", next_try_s=connector.poll_every_s)
+                if not more:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(connector.poll_every_s):
+                            await hint.wait()
+        finally:
+            self._polled_here.discard(name)
 
     async def _poll_once(self, name: str, connector: Connector[Any]) -> bool:
         """Take in one page; say whether there is more."""
@@ -227,7 +240,7 @@ class Doors:
     async def _hold_for_ever(self, name: str, connector: Connector[Any], tries: Tries) -> None:
         """Hold one connection after the other, as long as none of them fails."""
         while True:
-            await self._may_go_on("account", name, connector)
+            await self._may_go_on(name, connector)
             await self._hold_once(name, connector, tries)
 
     async def _hold_once(self, name: str, connector: Connector[Any], tries: Tries) -> None:
@@ -235,7 +248,7 @@ class Doors:
         cursor, _ = await self._cursor(key)
 
         async def deliver(items: Sequence[Incoming], behind: str) -> None:
-            await self._may_go_on("account", name, connector)
+            await self._may_go_on(name, connector)
             await self._deliver(connector, items, "hold")
             reached("doors.1")
             _, rev = await self._cursor(key)
@@ -257,7 +270,7 @@ class Doors:
             await _ended(held)
         raise Temporary("the connection ended")
 
-    async def _may_go_on(self, kind: str, name: str, what: Any) -> None:
+    async def _may_go_on(self, name: str, what: Any) -> None:
         """Wait as long as the door has to pause."""
         while True:
             if isinstance(what, Connector) and self._is_off(what):
@@ -266,7 +279,7 @@ class Doors:
                 reason = "the hub is behind, or its database is away: polls wait"
             else:
                 return
-            self._states.set(kind, name, "paused", reason, next_try_s=PAUSE_S)
+            self._states.set(_kind(what), name, "paused", reason, next_try_s=PAUSE_S)
             await asyncio.sleep(PAUSE_S)
 
     def _is_off(self, connector: Connector[Any]) -> bool:
@@ -296,7 +309,7 @@ class Doors:
     async def _poll_backend(self, name: str, backend: TicketBackend, tries: Tries) -> None:
         key = f"cursor/backend/{name}"
         while True:
-            await self._may_go_on("backend", name, backend)
+            await self._may_go_on(name, backend)
             cursor, rev = await self._cursor(key)
             page = await backend.poll(cursor)
             if page.events:
@@ -321,6 +334,10 @@ class Doors:
             await self._state.insert([doc])
         else:
             await self._state.swap(doc, {"rev": rev})
+
+
+def _kind(what: Any) -> str:
+    return "backend" if isinstance(what, TicketBackend) else "account"
 
 
 def reason_of(error: Exception) -> str:

@@ -16,7 +16,7 @@ from hub.rules import Refusal
 
 SCOPE = "feed:read"
 MAX_PATTERNS = 50
-_PATTERN = re.compile(r"[a-z0-9_.*]{1,80}")
+_PATTERN = re.compile(r"(?=.{1,80}\Z)(?:\*|[a-z0-9_]+)(?:\.(?:\*|[a-z0-9_]+)){0,3}")
 _HASH_BYTES = 8
 
 
@@ -89,9 +89,18 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 def globs(patterns: Iterable[str]) -> str:
-    """Return one anchored regular expression for patterns like ``message.*``."""
-    found = (re.escape(pattern).replace(r"\*", "[^ ]*") for pattern in patterns)
-    return f"^(?:{'|'.join(found)})$"
+    """Return one anchored regular expression for patterns like ``message.*``.
+
+    A star stands for one word, the last one for all the rest: so no pattern can be made that
+    takes long to compare.
+    """
+    return f"^(?:{'|'.join(map(_expression, patterns))})$"
+
+
+def _expression(pattern: str) -> str:
+    *words, last = pattern.split(".")
+    first = ["[^.]*" if word == "*" else re.escape(word) for word in words]
+    return r"\.".join([*first, ".*" if last == "*" else re.escape(last)])
 
 
 def selection_of(types: str, channel: str, customer: str) -> Selection:

@@ -250,8 +250,10 @@ def _entry_data(row: FeedRow, loaded: Loaded) -> EntryData | None:
     address = loaded.addresses.get(entry.address)
     if address is None or address.erased:  # its entries go some at a time; who it was went first
         return None
+    view = entry_view(entry)
+    told = {name: value for name, value in view.data.items() if name != "media"}  # vendors' names
     return EntryData(
-        entry=entry_view(entry),
+        entry=replace(view, data=told),
         state=str(row.data.get("state", "")),
         moved_from=str(row.data.get("from", "")),
     )

@@ -40,13 +40,9 @@ async def test_an_answer_leaves_by_the_channel_and_is_in_the_timeline(
     assert page["entries"][0]["sender"]["name"] == "Li"
 
 
-async def test_the_same_idempotency_key_answers_once_and_alike(
-    api: RunningHub, ann: str
-) -> None:
+async def test_the_same_idempotency_key_answers_once_and_alike(api: RunningHub, ann: str) -> None:
     body = {"parts": [{"type": "text", "text": "  kept as it is\u200b "}]}
-    answers = await asyncio.gather(
-        *(api.post(f"{ann}/replies", body, once="k1") for _ in range(5))
-    )
+    answers = await asyncio.gather(*(api.post(f"{ann}/replies", body, once="k1") for _ in range(5)))
     assert {each.status for each in answers} == {202}, answers
     assert len({each.json["entry_id"] for each in answers}) == 1
     in_body = await api.post(f"{ann}/replies", {**body, "idempotency_key": "k1"})
@@ -90,9 +86,7 @@ async def test_an_answer_is_refused_with_the_newer_entries_when_somebody_spoke(
 async def test_latest_of_an_answer_lets_the_next_one_follow(api: RunningHub, ann: str) -> None:
     latest = (await api.get(f"{ann}/timeline"))["latest"]
     first = await api.post(f"{ann}/replies", {"parts": HI, "seen_up_to": latest})
-    second = await api.post(
-        f"{ann}/replies", {"parts": HI, "seen_up_to": first.json["latest"]}
-    )
+    second = await api.post(f"{ann}/replies", {"parts": HI, "seen_up_to": first.json["latest"]})
     assert second.status == 202, second
     stale = await api.post(f"{ann}/replies", {"parts": HI, "seen_up_to": latest})
     assert stale.problem == "conversation-moved-on"
@@ -152,9 +146,7 @@ async def test_odd_bodies_are_unprocessable(
 
 async def test_bodies_that_are_no_json_are_told_so(api: RunningHub, ann: str) -> None:
     async def send(data: bytes, kind: str = "application/json") -> tuple[int, str]:
-        told = await api.call(
-            "POST", f"{ann}/replies", data=data, headers={"Content-Type": kind}
-        )
+        told = await api.call("POST", f"{ann}/replies", data=data, headers={"Content-Type": kind})
         return told.status, told.problem
 
     assert await send(b"{") == (400, "bad-request")

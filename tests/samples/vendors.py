@@ -80,11 +80,12 @@ class HttpVendor(FakeVendor):
 
     async def _page(self, request: web.Request) -> web.Response:
         after, limit = int(request.query["after"]), int(request.query["limit"])
-        await self._count(str(after))
-        await self.gate.wait()
         page = self.messages[after : after + limit]
         upto = after + len(page)
-        return _json({"messages": page, "next": str(upto), "more": upto < len(self.messages)})
+        answer = _json({"messages": page, "next": str(upto), "more": upto < len(self.messages)})
+        await self._count(str(after))
+        await self.gate.wait()  # what is said meanwhile is not in this answer
+        return answer
 
     async def _count(self, call: str) -> None:
         async with self.asked:
@@ -108,6 +109,7 @@ class LineVendor(FakeVendor):
         self.hellos: list[str] = []  # the cursor of each connection
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self.most_connections = 0
         self._news = asyncio.Condition()
         self._port = 0
 
@@ -142,6 +144,7 @@ class LineVendor(FakeVendor):
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        self.most_connections = max(self.most_connections, len(self._writers))
         feeding = None
         try:
             hello, token, after = (await reader.readline()).decode().split()

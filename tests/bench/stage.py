@@ -1,0 +1,162 @@
+"""What stands on the stage: one MongoDB, and for each row a fresh hub and a fresh naive handler."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from pymongo import AsyncMongoClient
+
+from tests.bench.load import write_records
+from tests.bench.report import BenchError
+from tests.support.load import message, post
+from tests.support.mongo import OwnMongod
+from tests.support.processes import ROOT, HubProcess, hub_process
+
+LEASE_S = 5.0  # the product's default
+START_S = 30.0
+DRAIN_S = 120.0
+POLL_S = 0.005
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used so far, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+class Side:
+    """A process that takes messages: its URL, and what it and MongoDB have cost."""
+
+    def __init__(self, name: str, url: str, pid: int, database: str, stage: Stage) -> None:
+        self.name = name
+        self.url = url
+        self.pid = pid
+        self.database = database
+        self.stage = stage
+
+    def cpu(self) -> float:
+        """CPU seconds of the process and of MongoDB: only one side is under load at a time."""
+        return cpu_seconds(self.pid) + cpu_seconds(self.stage.mongod.pid)
+
+    async def drained(self) -> None:
+        """Return when everything it acknowledged is done; the naive one is done at once."""
+
+    async def stored(self) -> int:
+        """Return how many messages stand where readers find them."""
+        messages = self.stage.mongo[self.database]["messages"]
+        return await messages.count_documents({})
+
+
+class HubSide(Side):
+    async def drained(self) -> None:
+        deadline = time.monotonic() + DRAIN_S
+        while await self.oldest_waiting() is not None:
+            if time.monotonic() > deadline:
+                raise BenchError(f"the router was not done after {DRAIN_S:g} s")
+            await asyncio.sleep(POLL_S)
+
+    async def oldest_waiting(self) -> float | None:
+        """Return for how many seconds the oldest message waits for the router; None: none does."""
+        inbox = self.stage.mongo[self.database]["inbox"]
+        oldest = await inbox.find_one({"open": True}, {"received_at": 1}, sort=[("_id", 1)])
+        if oldest is None:
+            return None
+        return (datetime.now(UTC) - oldest["received_at"].replace(tzinfo=UTC)).total_seconds()
+
+    async def stored(self) -> int:
+        return await self.stage.mongo[self.database]["entries"].count_documents({})
+
+
+class Stage:
+    """The MongoDB of a run, a folder, and the rounds that were asked for."""
+
+    def __init__(self, mongod: OwnMongod, folder: Path, *, quick: bool) -> None:
+        self.mongod = mongod
+        self.folder = folder
+        self.quick = quick
+        self.mongo: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongod.url)
+        self.sustained_rate = 0.0  # messages a second, once it was measured
+        self._count = 0
+
+    def unused(self, prefix: str) -> str:
+        """Return a name that nothing on the stage has yet."""
+        self._count += 1
+        return f"{prefix}{self._count:03d}"
+
+    @contextlib.asynccontextmanager
+    async def database(self) -> AsyncIterator[str]:
+        """A database that is dropped at the end."""
+        name = self.unused("bench")
+        try:
+            yield name
+        finally:
+            await self.mongo.drop_database(name)
+
+    @contextlib.asynccontextmanager
+    async def naive(self) -> AsyncIterator[Side]:
+        async with self.database() as database:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.bench.naive", self.mongod.url, database),
+                cwd=ROOT,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            try:
+                assert process.stdout is not None
+                async with asyncio.timeout(START_S):
+                    line = (await process.stdout.readline()).decode().strip()
+                if not line.startswith("ready url="):
+                    raise BenchError("the naive handler did not start")
+                url = line.removeprefix("ready url=")
+                yield Side("naive", url, process.pid, database, self)
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+
+    @contextlib.asynccontextmanager
+    async def hub(self, *, extra: str = "", more: str = "") -> AsyncIterator[HubSide]:
+        """A hub of its own: no ticket backend, unless ``more`` configures one."""
+        async with self.database() as database:
+            folder = self.folder / database
+            started = hub_process(
+                folder, self.mongod.url, database, lease_s=LEASE_S, extra=extra, more=more
+            )
+            async with started as process:
+                yield HubSide("hub", process.url, process.pid, database, self)
+
+    def hub_beside(self, database: str, name: str, lease_s: float) -> HubProcess:
+        """Return one of several hubs on a database, not started."""
+        return HubProcess(
+            self.folder / database / name, self.mongod.url, database, name=name, lease_s=lease_s
+        )
+
+    def records(self, side: Side, count: int, *, senders: int = 0) -> Any:
+        """Write signed requests for a side, unlike all before."""
+        name = self.unused("m")
+        path = self.folder / f"{side.name}.requests"
+        return write_records(path, side.url, name, count, senders=senders)
+
+    async def make_known(self, side: HubSide, senders: int) -> None:
+        """Let every one of the senders say something, and wait until they are customers."""
+        waiting = [f"s{number:08d}" for number in range(senders)]
+
+        async def say() -> None:
+            while waiting:
+                sender = waiting.pop()
+                status = await post(session, side.url, message(f"first-{sender}", sender))
+                if status != 200:
+                    raise BenchError(f"the hub answered {status} to a first message")
+
+        async with aiohttp.ClientSession() as session:
+            await asyncio.gather(*(say() for _ in range(32)))
+        await side.drained()
