@@ -619,7 +619,13 @@ class EraseArgs(Args, frozen=True, kw_only=True):
 def _erase(ws: Workspace, rules: Rules, context: Context, args: EraseArgs) -> Result:
     """Take everything readable of a customer away, some entries at a time (hub/erasure.py)."""
     return erase_some(
-        ws, rules, args.customer, context.key, addresses=args.addresses, up_to=args.up_to
+        ws,
+        rules,
+        args.customer,
+        context.key,
+        asked_at=context.item.received_at,
+        addresses=args.addresses,
+        up_to=args.up_to,
     )
 
 

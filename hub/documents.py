@@ -46,9 +46,10 @@ class InboxItem(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id"
     collection: ClassVar[str] = "inbox"
     indexes: ClassVar[tuple[Index, ...]] = (
         Index((("open", 1), ("_id", 1)), only_where={"open": True}),
+        Index((("channel", 1), ("account", 1)), only_where={"held": True}),
         Index((("expire_at", 1),), expires=True),
     )
-    sealed: ClassVar[tuple[str, ...]] = ("drafts", "raw")
+    sealed: ClassVar[tuple[str, ...]] = ("drafts", "raw", "failed")
 
     channel: str
     account: str
@@ -144,6 +145,7 @@ class AmendmentDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"
         Index((("target", 1), ("position", 1))),
         Index((("target", 1),), only_where={"waiting": True}),
     )
+    sealed: ClassVar[tuple[str, ...]] = ("by",)
 
     target: str  # ent_..., or the alias that will lead to it
     kind: str
@@ -184,6 +186,7 @@ class AddressDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id
     created_at: datetime | None = None
     private: bool = False  # holds a customer's notes; nobody is reached here
     erased: bool = False
+    erased_up_to: datetime | None = None  # what was received before is erased too
 
 
 class Thread(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
@@ -346,7 +349,7 @@ class DeadLetter(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id
             (("account", 1), ("day", 1)),
         ),
     )
-    sealed: ClassVar[tuple[str, ...]] = ("item",)
+    sealed: ClassVar[tuple[str, ...]] = ("item", "reason")
 
     kind: str  # inbox, parse, job
     reason: str

@@ -245,14 +245,15 @@ class Doors:
 
     async def _hold_once(self, name: str, connector: Connector[Any], tries: Tries) -> None:
         key = f"cursor/hold/{name}"
-        cursor, _ = await self._cursor(key)
+        cursor, rev = await self._cursor(key)
 
         async def deliver(items: Sequence[Incoming], behind: str) -> None:
+            nonlocal rev
             await self._may_go_on(name, connector)
             await self._deliver(connector, items, "hold")
             reached("doors.1")
-            _, rev = await self._cursor(key)
             await self._set_cursor(key, behind, rev)
+            rev += 1
             if items:
                 tries.worked()
             self._states.set("account", name, "ok")
@@ -328,12 +329,14 @@ class Doors:
         return (found.value["cursor"], found.rev) if found else (None, 0)
 
     async def _set_cursor(self, key: str, cursor: str, rev: int) -> None:
-        """Store a cursor, unless somebody else has stored one meanwhile."""
+        """Store a cursor. Raises Temporary when another process has stored one meanwhile."""
         doc = State(id=key, value={"cursor": cursor}, rev=rev + 1)
         if rev == 0:
-            await self._state.insert([doc])
+            stored = not await self._state.insert([doc])
         else:
-            await self._state.swap(doc, {"rev": rev})
+            stored = await self._state.swap(doc, {"rev": rev})
+        if not stored:
+            raise Temporary("another process has gone on from here")
 
 
 def _kind(what: Any) -> str:

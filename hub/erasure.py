@@ -7,6 +7,7 @@ job clears their raw requests and blobs, and asks again while something is left.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from hub.documents import (
     Conversation,
     Customer,
     Entry,
+    InboxItem,
     Job,
     Link,
     Thread,
@@ -36,6 +38,7 @@ def erase_some(
     customer_id: str,
     cause: str,
     *,
+    asked_at: datetime,
     addresses: tuple[str, ...] = (),
     up_to: int = 0,
 ) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def erase_some(
         customer = ws.need(Customer, customer.alias_of)
     if not customer.erased:
         addresses, up_to = customer.addresses, ws.position
-        _erase_customer(ws, rules, customer)
+        _erase_customer(ws, rules, customer, asked_at)
     if not addresses:
         return {"customer": customer.id, "entries": 0, "left": False}
     entries = ws.find(
@@ -127,7 +130,7 @@ def _blobs_in(value: Any) -> list[str]:
     return []
 
 
-def _erase_customer(ws: Workspace, rules: Rules, customer: Customer) -> None:
+def _erase_customer(ws: Workspace, rules: Rules, customer: Customer, asked_at: datetime) -> None:
     doomed = [customer, *_aliases(ws, customer)]
     ids = tuple(sorted(each.id for each in doomed))
     for decision in ws.find(Link, ("members", "in", (*ids, *customer.addresses))):
@@ -145,7 +148,7 @@ def _erase_customer(ws: Workspace, rules: Rules, customer: Customer) -> None:
             )
         )
     if customer.addresses:
-        _erase_addresses(ws, customer.addresses)
+        _erase_addresses(ws, customer.addresses, asked_at)
     for each in doomed:
         ws.put(
             Customer(
@@ -169,8 +172,12 @@ def _aliases(ws: Workspace, customer: Customer) -> list[Customer]:
     return found
 
 
-def _erase_addresses(ws: Workspace, idents: tuple[str, ...]) -> None:
-    """Keep the documents: an address may come back as a new person."""
+def _erase_addresses(ws: Workspace, idents: tuple[str, ...], asked_at: datetime) -> None:
+    """Keep the documents: an address may come back as a new person.
+
+    What a process received before the erasure was asked for and still has in its spool is
+    erased when it comes, however late; see :func:`came_too_late`.
+    """
     for address in ws.find(AddressDoc, ("id", "in", idents)):
         ws.put(
             AddressDoc(
@@ -179,10 +186,32 @@ def _erase_addresses(ws: Workspace, idents: tuple[str, ...]) -> None:
                 created_at=address.created_at,
                 private=address.private,
                 erased=True,
+                erased_up_to=asked_at,
             )
         )
     for thread in ws.find(Thread, ("address", "in", idents)):
         ws.put(replace(thread, key=""))
+
+
+def came_too_late(ws: Workspace, item: InboxItem, ident: str, address: AddressDoc | None) -> bool:
+    """Whether a message was received before its sender was erased; it leaves a tombstone only."""
+    if address is None or address.erased_up_to is None:
+        return False
+    if item.received_at >= address.erased_up_to:
+        return False
+    ws.put(
+        Entry(
+            id=ident,
+            address="",
+            position=ws.position,
+            at=item.received_at,
+            received_at=item.received_at,
+            channel=item.channel,
+            account=item.account,
+            erased=True,
+        )
+    )
+    return True
 
 
 def _retire(ws: Workspace, rules: Rules, decision: Link, customer: Customer) -> None:

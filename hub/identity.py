@@ -114,6 +114,7 @@ def _newcomer(
             seen_at=hour(at),
         )
     )
+    before = ws.get(AddressDoc, ident)
     doc = AddressDoc(
         id=ident,
         scheme=address.scheme,
@@ -125,6 +126,7 @@ def _newcomer(
         profile=profile,
         thread=ws.new_id("thr"),
         created_at=rules.now,
+        erased_up_to=before.erased_up_to if before else None,
     )
     ws.put(doc)
     tell(
@@ -285,7 +287,8 @@ class _Component:
         self.addresses: dict[str, AddressDoc] = {}
         self.customers: dict[str, Customer] = {}
         self.links: dict[str, Link] = {}
-        waiting = set(start)
+        self._start = frozenset(start)
+        waiting = set(self._start)
         while waiting:
             if len(self.addresses) + len(self.customers) + len(waiting) > MAX_COMPONENT:
                 raise Refusal(
@@ -316,14 +319,15 @@ class _Component:
         return found
 
     def _emptied_by_undoing(self, ws: Workspace) -> set[str]:
-        """Return customers that were made for an address here, or the address it was made for."""
+        """Return who had an address of here before an undo, and what those without one had."""
         undone = [each for each in self.links.values() if taken_back(each)]
         others = {each.into for each in undone} - self.customers.keys()
         customers = {**self.customers, **{c.id: c for c in _all(ws, Customer, sorted(others))}}
         found: set[str] = set()
         for decision in undone:
             customer = customers[decision.into]
-            if not customer.addresses and not customer.erased:
+            may_be_empty = customer.id in self._start or not customer.addresses
+            if may_be_empty and not customer.erased:
                 found.update((decision.subject, decision.into))
         return found - self.addresses.keys() - self.customers.keys()
 
@@ -373,7 +377,8 @@ class _Replay:
             if decision.undone_by == ERASED:
                 self._left(decision.former, decision.into)
             elif decision.kind == "link":
-                one = (decision.undone_at, decision.order, decision.subject)
+                # Several at one time: the first decision is what the customer was made for.
+                one = (decision.undone_at, -decision.order, decision.subject)
                 self._taken_back[decision.into] = max(one, self._taken_back.get(decision.into, one))
             return
         into = self.answering(decision.into)
@@ -403,7 +408,6 @@ class _Replay:
             heir = self._last_went_to.get(ident)
             if heir is None and ident in self._taken_back:  # it was undone that it had one
                 heir = self.owner.get(self._taken_back[ident][-1])
-            heir = heir or customer.alias_of
             if heir is not None and self.answering(heir) != ident:
                 self.alias[ident] = heir
         for ident in private:

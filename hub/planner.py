@@ -38,6 +38,7 @@ from hub.entries import (
     settle,
     tickets_for,
 )
+from hub.erasure import came_too_late
 from hub.folding import STATE_RANK
 from hub.rules import Refusal, Route, Rules, sane, tell
 from hub.workspace import Workspace
@@ -93,6 +94,9 @@ def _message(
     known = ws.get(Entry, ident)
     if known is not None:
         return not known.erased
+    sender = ws.get(AddressDoc, identity.address_id(rules, draft.address))
+    if came_too_late(ws, item, ident, sender):
+        return False
     at = sane(draft.at, item.received_at)
     address, customer = identity.ensure_address(
         ws,
@@ -157,6 +161,9 @@ def _event(ws: Workspace, rules: Rules, item: InboxItem, draft: Event) -> bool:
     known = ws.get(Entry, ident)
     if known is not None:
         return not known.erased
+    sender = ws.get(AddressDoc, identity.address_id(rules, draft.address))
+    if came_too_late(ws, item, ident, sender):
+        return False
     at = sane(draft.at, item.received_at)
     address, customer = identity.ensure_address(
         ws,

@@ -2,7 +2,8 @@
 
 Browsers do not apply their cross-origin rules to WebSockets, so the ``Origin`` header is
 compared here, on every request and on every handshake. Native apps send no origin and show an
-app key instead.
+app key instead. A page that is served by the hub's own host sends none with a GET, but says
+``Sec-Fetch-Site: same-origin``, which no script can forge.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Origins:
             if self.allows(origin):
                 return origin
             raise SiteError("origin_forbidden", "this origin is not listed for the site")
+        if origin is None and self._same_origin(headers):
+            return None
         shown = headers.get(APP_KEY_HEADER)
         # Every key is compared, so that the time tells nothing about which one came close.
         if shown is not None and sum([key.matches(shown) for key in self._app_keys]):
@@ -44,6 +47,13 @@ class Origins:
         if shown is None and origin is None and self._insecure and not self._app_keys:
             return None
         raise SiteError("origin_forbidden", "neither a listed origin nor an app key of the site")
+
+    def _same_origin(self, headers: Mapping[str, str]) -> bool:
+        """Say whether a listed page asks its own host: browsers send no Origin with that GET."""
+        host = headers.get("host", "")
+        if headers.get("sec-fetch-site") != "same-origin" or not host:
+            return False
+        return self.allows(f"https://{host}") or self.allows(f"http://{host}")
 
     def allows(self, origin: str) -> bool:
         try:

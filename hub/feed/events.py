@@ -215,7 +215,7 @@ def render(row: FeedRow, loaded: Loaded, face: Face) -> Rendered:
         causationid=row.cause or None,
         hubchannel=row.channel or None,
         erased=data is None,
-        data=None if data is None else _linked(msgspec.to_builtins(data), face.base_url),
+        data=None if data is None else _linked(msgspec.to_builtins(data), face.base_url, row.ref),
     )
     body = _encoder.encode(event)
     if len(body) > MAX_EVENT_BYTES:
@@ -289,21 +289,21 @@ def _ticket_data(row: FeedRow, conversation: Conversation) -> TicketData:
     )
 
 
-def media_url(base_url: str, blob: str) -> str:
-    """Return where the bytes of a stored medium are read, with the scope ``attachments:read``."""
-    return f"{base_url}/api/v1/attachments/{blob}"
+def media_url(base_url: str, blob: str, entry: str) -> str:
+    """Return where the bytes of an entry's medium are read, with the scope ``attachments:read``."""
+    return f"{base_url}/api/v1/attachments/{blob}?entry={entry}"
 
 
-def _linked(value: Any, base_url: str) -> Any:
+def _linked(value: Any, base_url: str, entry: str) -> Any:
     """Give media a link in the place of what only the hub can use."""
     if isinstance(value, list | tuple):
-        return [_linked(each, base_url) for each in value]
+        return [_linked(each, base_url, entry) for each in value]
     if not isinstance(value, dict):
         return value
-    shown = {name: _linked(each, base_url) for name, each in value.items()}
+    shown = {name: _linked(each, base_url, entry) for name, each in value.items()}
     shown.pop("vendor_ref", None)
     if isinstance(shown.get("blob"), str):
-        shown["url"] = media_url(base_url, shown.pop("blob"))
+        shown["url"] = media_url(base_url, shown.pop("blob"), entry)
     return shown
 
 

@@ -8,14 +8,35 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
+from bson.codec_options import TypeDecoder
+from bson.int64 import Int64
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from hub.documents import Doc
+from hub.documents import Doc, InboxItem
 from hub.store.interface import NewerSchema, NotStorable, StoreError
 
 D = TypeVar("D", bound=Doc)
 _NATIVE = (datetime, bytes)
+
+MAX_ITEM_BYTES = 12 * 1024 * 1024  # well under BSON's 16 MiB: one too large would fail its group
+
+
+def unstorable(item: InboxItem) -> NotStorable | None:
+    """Say why an inbox item can never be stored, before it joins a group or the spool."""
+    size = len(item.raw) + len(item.drafts)
+    if size > MAX_ITEM_BYTES:
+        return NotStorable(f"{item.id} has {size} bytes, the inbox takes {MAX_ITEM_BYTES}")
+    return None
+
+
+class PlainInt(TypeDecoder):
+    """bson reads an integer above 32 bits as its ``Int64``, which no encoder of ours takes."""
+
+    bson_type = Int64
+
+    def transform_bson(self, value: Int64) -> int:
+        return int(value)
 
 
 class FieldCipher:
@@ -47,8 +68,11 @@ class FieldCipher:
         box = sealed["c"]
         try:
             plain = key.decrypt(box[:12], box[12:], place.encode())
-        except InvalidTag as error:
-            raise StoreError(f"a sealed field of {place} does not open with its key") from error
+        except (InvalidTag, ValueError) as error:  # ValueError: cut so short that it has no nonce
+            raise StoreError(
+                f"a sealed field of {place} does not open with its key {sealed['k']!r}: it was"
+                " changed or moved, or that key id has another key now. Restore it from a backup"
+            ) from error
         return msgspec.msgpack.decode(plain)
 
     def seal_bytes(self, plain: bytes) -> bytes:
@@ -79,6 +103,24 @@ class Codec:
         data["v"] = doc.schema
         return data
 
+    @property
+    def seals(self) -> bool:
+        """Whether this space encrypts what is personal."""
+        return self._cipher is not None
+
+    def seal_blob(self, data: bytes, blob: str) -> bytes:
+        """Seal a whole blob under its id. Only where the space encrypts (:attr:`seals`)."""
+        assert self._cipher is not None
+        return msgspec.msgpack.encode(self._cipher.seal(data, f"blobs.{blob}"))
+
+    def open_blob(self, data: bytes, blob: str) -> bytes:
+        if self._cipher is None:
+            raise StoreError(
+                f"the blob {blob} is encrypted and no key is configured: set hub.encryption_keys"
+            )
+        opened: bytes = self._cipher.open(msgspec.msgpack.decode(data), f"blobs.{blob}")
+        return opened
+
     def decode(self, kind: type[D], data: dict[str, Any]) -> D:
         """Read a stored document. Raises :class:`NewerSchema` for one of a later release."""
         version = data.pop("v", 1)
@@ -96,4 +138,9 @@ class Codec:
                         " set hub.encryption_keys"
                     )
                 data[name] = self._cipher.open(value, f"{kind.collection}.{name}")
-        return msgspec.convert(data, kind)
+        try:
+            return msgspec.convert(data, kind)
+        except msgspec.ValidationError as error:
+            raise StoreError(
+                f"{kind.collection} {data.get('_id')} is not what this release writes: {error}"
+            ) from error

@@ -2,7 +2,9 @@
 
 A :class:`Table` holds one kind of document. Conditions (``where``) are a small part of
 MongoDB's query language, the part both implementations share: equality (also "the array
-contains"), ``$in $nin $ne $lt $lte $gt $gte $exists $regex`` and dotted paths.
+contains", and None for "missing"), ``$eq $ne $in $nin $lt $lte $gt $gte $exists $regex``,
+``$or`` at the top, and dotted paths of field names. ``$lt`` and its like compare values of one
+kind only: numbers, texts or times. Sealed fields cannot be asked for.
 """
 
 from __future__ import annotations
@@ -151,7 +153,7 @@ class InboxStore(Protocol):
         ...
 
     async def reopen(self, ids: Sequence[str]) -> int:
-        """Let the router take these items again (replay)."""
+        """Let the router take these items again (replay), held ones too."""
         ...
 
     async def release(self, channel: str, account: str) -> int:
@@ -188,8 +190,15 @@ class BlobStore(Protocol):
     """Bytes that are too large for a document. Takes no part in transactions."""
 
     async def put(
-        self, data: bytes | AsyncIterator[bytes], *, metadata: Mapping[str, Any] | None = None
-    ) -> str: ...
+        self,
+        data: bytes | AsyncIterator[bytes],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        sealed: bool = False,
+    ) -> str:
+        """Store durably and return the id. ``sealed``: encrypt it whole, where the space does;
+        it is held in memory for that. Reading finds out by itself."""
+        ...
 
     async def read(self, blob: str) -> bytes: ...
 

@@ -10,17 +10,24 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from enum import Enum
 from typing import Any, Generic, TypeVar
 
+import bson
+from bson.codec_options import CodecOptions, TypeRegistry
+from bson.errors import InvalidDocument
+
+from hub.clock import Clock, SystemClock
 from hub.documents import Doc, InboxItem
 from hub.ids import new_id
-from hub.store.codec import Codec
+from hub.store.codec import Codec, PlainInt, unstorable
 from hub.store.interface import (
     Commit,
     Fenced,
     LaneLease,
     Lease,
+    NotStorable,
     Sort,
     StoreError,
     Where,
@@ -28,49 +35,100 @@ from hub.store.interface import (
 
 D = TypeVar("D", bound=Doc)
 Row = dict[str, Any]
-_MISSING = object()
+_OPTIONS: CodecOptions[Row] = CodecOptions(
+    tz_aware=True, tzinfo=UTC, type_registry=TypeRegistry([PlainInt()])
+)
+_MOST_BYTES = 16 * 1024 * 1024
+
+
+# --- as the database would have it ----------------------------------------------------------------
+
+
+def _encoded(codec: Codec, doc: Doc) -> Row:
+    """Return the stored form. Raises NotStorable for what MongoDB could not hold either."""
+    row = codec.encode(doc)
+    try:
+        data = bson.encode(row)
+    except (InvalidDocument, OverflowError, UnicodeEncodeError) as error:
+        raise NotStorable(f"MongoDB cannot hold this document: {error}") from error
+    if len(data) > _MOST_BYTES:
+        raise NotStorable(f"MongoDB cannot hold this document: it has {len(data)} bytes")
+    return bson.decode(data, _OPTIONS)
 
 
 def _copied(value: Any) -> Any:
-    """Return a copy of stored data; arrays are lists, as they come out of the database."""
+    """Return a copy of stored data."""
     if isinstance(value, dict):
         return {name: _copied(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_copied(each) for each in value]
-    return value
+    return [_copied(each) for each in value] if isinstance(value, list) else value
 
 
-def _values(row: Any, path: str) -> list[Any]:
+# --- conditions -----------------------------------------------------------------------------------
+
+
+class _Missing:
+    """What a dotted path leads to where there is nothing."""
+
+
+_MISSING = _Missing()
+
+
+def _values(value: Any, path: Sequence[str]) -> list[Any]:
     """Return what a dotted path finds, looking into arrays as MongoDB does."""
-    found = [row]
-    for step in path.split("."):
-        deeper = []
-        for value in found:
-            if isinstance(value, dict) and step in value:
-                deeper.append(value[step])
-            elif isinstance(value, list | tuple):
-                deeper += [each[step] for each in value if isinstance(each, dict) and step in each]
-        found = deeper
-    return found
-
-
-def _compare(test: Callable[[Any, Any], bool]) -> Callable[[list[Any], Any], bool]:
-    def holds(values: list[Any], operand: Any) -> bool:
-        return any(type(v) is type(operand) and test(v, operand) for v in _spread(values))
-
-    return holds
+    if not path:
+        return [value]
+    if isinstance(value, dict):
+        return _values(value[path[0]], path[1:]) if path[0] in value else [_MISSING]
+    if isinstance(value, list):
+        # Only the documents in an array are looked into: other elements, and arrays, are not.
+        return [found for each in value if isinstance(each, dict) for found in _values(each, path)]
+    return [_MISSING]
 
 
 def _spread(values: list[Any]) -> list[Any]:
+    """Return the values, and the elements of those that are arrays."""
     spread = list(values)
     for value in values:
-        if isinstance(value, list | tuple):
+        if isinstance(value, list):
             spread += value
     return spread
 
 
+def _kind(value: Any) -> str:
+    """Return with which other values MongoDB compares this one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return type(value).__name__
+    return "number"
+
+
+def _same(value: Any, operand: Any) -> bool:
+    if operand is None:
+        return value is None or value is _MISSING
+    if isinstance(operand, dict):  # the order of the fields counts
+        return isinstance(value, dict) and _all_same(list(value), list(operand), value, operand)
+    if isinstance(operand, list):
+        return (
+            isinstance(value, list)
+            and len(value) == len(operand)
+            and all(_same(each, other) for each, other in zip(value, operand, strict=True))
+        )
+    return _kind(value) == _kind(operand) and bool(value == operand)
+
+
+def _all_same(names: list[str], others: list[str], value: Row, operand: Row) -> bool:
+    return names == others and all(_same(value[name], operand[name]) for name in names)
+
+
 def _equal(values: list[Any], operand: Any) -> bool:
-    return operand in _spread(values) or (operand is None and not values)
+    return any(_same(value, operand) for value in _spread(values))
+
+
+def _compare(test: Callable[[Any, Any], bool]) -> Callable[[list[Any], Any], bool]:
+    def holds(values: list[Any], operand: Any) -> bool:
+        kind = _kind(operand)
+        return any(_kind(value) == kind and test(value, operand) for value in _spread(values))
+
+    return holds
 
 
 _OPERATORS: dict[str, Callable[[list[Any], Any], bool]] = {
@@ -78,7 +136,7 @@ _OPERATORS: dict[str, Callable[[list[Any], Any], bool]] = {
     "$ne": lambda values, operand: not _equal(values, operand),
     "$in": lambda values, operand: any(_equal(values, each) for each in operand),
     "$nin": lambda values, operand: not any(_equal(values, each) for each in operand),
-    "$exists": lambda values, operand: bool(values) is bool(operand),
+    "$exists": lambda values, operand: any(v is not _MISSING for v in values) is bool(operand),
     "$lt": _compare(lambda a, b: a < b),
     "$lte": _compare(lambda a, b: a <= b),
     "$gt": _compare(lambda a, b: a > b),
@@ -89,18 +147,35 @@ _OPERATORS: dict[str, Callable[[list[Any], Any], bool]] = {
 }
 
 
+def _operand(value: Any) -> Any:
+    """Return an operand as it would arrive at the server."""
+    if isinstance(value, dict):
+        return {name: _operand(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_operand(each) for each in value]
+    if isinstance(value, datetime):
+        return value.replace(microsecond=value.microsecond // 1000 * 1000)
+    return value.value if isinstance(value, Enum) else value
+
+
 def matches(row: Row, where: Where) -> bool:
-    """Say whether ``row`` fulfils the part of MongoDB's query language that Table allows."""
+    """Say whether ``row`` fulfils the part of MongoDB's query language that Table allows.
+
+    Raises ``ValueError`` for an operator that is not part of it.
+    """
     for path, condition in where.items():
         if path == "$or":
             if not any(matches(row, each) for each in condition):
                 return False
             continue
-        values = _values(row, path)
+        values = _values(row, path.split("."))
         operators = isinstance(condition, dict) and any(k.startswith("$") for k in condition)
         checks = condition if operators else {"$eq": condition}
-        if not all(_OPERATORS[name](values, operand) for name, operand in checks.items()):
-            return False
+        for name, operand in checks.items():
+            if name not in _OPERATORS:
+                raise ValueError(f"{name} is not among the operators of a Table")
+            if not _OPERATORS[name](values, _operand(operand)):
+                return False
     return True
 
 
@@ -125,8 +200,7 @@ class MemoryTable(Generic[D]):
 
     async def insert(self, docs: Sequence[D]) -> set[Any]:
         there = set()
-        for doc in docs:
-            row = self._codec.encode(doc)
+        for row in [_encoded(self._codec, doc) for doc in docs]:
             if row["_id"] in self._rows:
                 there.add(row["_id"])
             else:
@@ -134,12 +208,11 @@ class MemoryTable(Generic[D]):
         return there
 
     async def put(self, docs: Sequence[D]) -> None:
-        for doc in docs:
-            row = self._codec.encode(doc)
+        for row in [_encoded(self._codec, doc) for doc in docs]:
             self._rows[row["_id"]] = row
 
     async def swap(self, doc: D, expect: Where) -> bool:
-        row = self._codec.encode(doc)
+        row = _encoded(self._codec, doc)
         old = self._rows.get(row["_id"])
         if old is None or not matches(old, expect):
             return False
@@ -166,8 +239,9 @@ class MemoryTable(Generic[D]):
 
 
 def _sortable(row: Row, field: str) -> tuple[bool, Any]:
-    value = next(iter(_values(row, field)), None)
-    return (value is not None, value)
+    value = next(iter(_values(row, field.split("."))), None)
+    there = value is not None and value is not _MISSING
+    return (there, value if there else None)
 
 
 class MemoryInbox:
@@ -179,32 +253,41 @@ class MemoryInbox:
     async def put(self, items: Sequence[InboxItem]) -> list[StoreError | None]:
         if self.failing is not None:
             raise self.failing
-        for item in items:
-            self._rows.setdefault(item.id, self._codec.encode(item))
-        return [None] * len(items)
+        results: list[StoreError | None] = [unstorable(item) for item in items]
+        for place, item in enumerate(items):
+            if results[place] is None:
+                try:
+                    self._rows.setdefault(item.id, _encoded(self._codec, item))
+                except NotStorable as error:
+                    results[place] = error
+        return results
 
     async def unrouted(self, limit: int, max_bytes: int) -> list[InboxItem]:
         items: list[InboxItem] = []
         size = 0
         for ident in sorted(i for i, row in self._rows.items() if row.get("open")):
+            if len(items) >= limit:
+                break
             item = self._codec.decode(InboxItem, _copied(self._rows[ident]))
             size += len(item.raw) + len(item.drafts)
-            if len(items) >= limit or (items and size > max_bytes):
+            if items and size > max_bytes:
                 break
             items.append(item)
         return items
 
     async def backlog(self) -> tuple[int, int, datetime | None]:
         waiting = [row for row in self._rows.values() if row.get("open")]
-        size = sum(len(row.get("raw", b"")) + len(row.get("drafts", b"")) for row in waiting)
-        return len(waiting), size, min((row["received_at"] for row in waiting), default=None)
+        if not waiting:
+            return 0, 0, None
+        size = sum(len(bson.encode(row)) for row in waiting)
+        return len(waiting), size, min(waiting, key=lambda row: str(row["_id"]))["received_at"]
 
     async def reopen(self, ids: Sequence[str]) -> int:
         rows = [self._rows[i] for i in ids if i in self._rows]
         for row in rows:
             row["open"] = True
-            row.pop("routed_at", None)
-            row.pop("expire_at", None)
+            for name in ("routed_at", "expire_at", "held"):
+                row.pop(name, None)
         return len(rows)
 
     async def release(self, channel: str, account: str) -> int:
@@ -224,24 +307,25 @@ class MemoryInbox:
 
 
 class MemoryRouter:
-    def __init__(self, collections: dict[str, dict[Any, Row]], codec: Codec) -> None:
+    def __init__(self, collections: dict[str, dict[Any, Row]], codec: Codec, clock: Clock) -> None:
         self._collections = collections
         self._codec = codec
+        self._clock = clock
         self._owner = ""
         self._epoch = 0
         self._position = 0
         self._generation = int(time.time())
-        self._expires = 0.0
+        self._expires = float("-inf")
         self._clean = True
         self._suspect = ""
 
     async def take(self, owner: str, seconds: float) -> Lease | None:
-        if self._owner != owner and self._expires > time.monotonic():
+        if self._owner != owner and self._expires > self._clock.monotonic():
             return None
         former = "" if self._clean or self._owner == owner else self._owner
         self._owner, self._clean = owner, False
         self._epoch += 1
-        self._expires = time.monotonic() + seconds
+        self._expires = self._clock.monotonic() + seconds
         return Lease(
             owner=owner,
             epoch=self._epoch,
@@ -256,12 +340,12 @@ class MemoryRouter:
 
     async def renew(self, lease: Lease, seconds: float) -> bool:
         if self._holds(lease):
-            self._expires = time.monotonic() + seconds
+            self._expires = self._clock.monotonic() + seconds
         return self._holds(lease)
 
     async def release(self, lease: Lease) -> None:
         if self._holds(lease):
-            self._owner, self._expires, self._clean = "", 0.0, True
+            self._owner, self._expires, self._clean = "", float("-inf"), True
 
     async def mark_suspect(self, lease: Lease, item: str) -> None:
         if not self._holds(lease):
@@ -271,11 +355,14 @@ class MemoryRouter:
     async def commit(self, commit: Commit, seconds: float) -> None:
         if not self._holds(commit.lease):
             raise Fenced("the router's lease has moved on")
-        inserts = [(doc.collection, self._codec.encode(doc)) for doc in commit.inserts]
-        replaces = [(doc.collection, self._codec.encode(doc)) for doc in commit.replaces]
+        inserts = [(doc.collection, _encoded(self._codec, doc)) for doc in commit.inserts]
+        replaces = [(doc.collection, _encoded(self._codec, doc)) for doc in commit.replaces]
+        made = set()
         for name, row in inserts:
-            if row["_id"] in self._collections.setdefault(name, {}):
+            key = (name, row["_id"])
+            if key in made or row["_id"] in self._collections.setdefault(name, {}):
                 raise StoreError(f"{name} has {row['_id']} already")
+            made.add(key)
         for name, row in inserts + replaces:
             self._collections.setdefault(name, {})[row["_id"]] = row
         inbox = self._collections.setdefault(InboxItem.collection, {})
@@ -288,53 +375,63 @@ class MemoryRouter:
                 inbox.get(ident, {}).pop(name, None)
         self._position = commit.position
         self._suspect = commit.suspect
-        self._expires = time.monotonic() + seconds
+        self._expires = self._clock.monotonic() + seconds
 
     async def position(self) -> tuple[int, int]:
         return self._generation, self._position
 
     async def holder(self) -> tuple[str, bool]:
-        alive = self._expires > time.monotonic()
+        alive = self._expires > self._clock.monotonic()
         return (self._owner if alive else "", alive)
 
 
+_FREE = ("", float("-inf"))
+
+
 class MemoryLanes:
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._lanes: dict[str, tuple[str, float]] = {}
 
     async def claim(self, lanes: Sequence[str], owner: str, seconds: float) -> list[LaneLease]:
         token = new_id("tok")
-        now = time.monotonic()
-        claimed = [lane for lane in lanes if self._lanes.get(lane, ("", 0.0))[1] <= now]
+        now = self._clock.monotonic()
+        claimed = [lane for lane in dict.fromkeys(lanes) if self._lanes.get(lane, _FREE)[1] <= now]
         for lane in claimed:
             self._lanes[lane] = (token, now + seconds)
         return [LaneLease(lane, token) for lane in claimed]
 
     async def renew(self, lease: LaneLease, seconds: float) -> bool:
-        if self._lanes.get(lease.lane, ("", 0.0))[0] != lease.token:
+        if self._lanes.get(lease.lane, _FREE)[0] != lease.token:
             return False
-        self._lanes[lease.lane] = (lease.token, time.monotonic() + seconds)
+        self._lanes[lease.lane] = (lease.token, self._clock.monotonic() + seconds)
         return True
 
     async def release(self, lease: LaneLease, *, park_s: float = 0) -> None:
-        if self._lanes.get(lease.lane, ("", 0.0))[0] != lease.token:
+        if self._lanes.get(lease.lane, _FREE)[0] != lease.token:
             return
         if park_s > 0:
-            self._lanes[lease.lane] = ("", time.monotonic() + park_s)
+            self._lanes[lease.lane] = ("", self._clock.monotonic() + park_s)
         else:
             del self._lanes[lease.lane]
 
     async def parked(self) -> set[str]:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         return {lane for lane, (_, until) in self._lanes.items() if until > now}
 
 
 class MemoryBlobs:
+    """``sealed`` has no effect here: nothing is ever written down."""
+
     def __init__(self) -> None:
         self._blobs: dict[str, tuple[bytes, Mapping[str, Any]]] = {}
 
     async def put(
-        self, data: bytes | AsyncIterator[bytes], *, metadata: Mapping[str, Any] | None = None
+        self,
+        data: bytes | AsyncIterator[bytes],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        sealed: bool = False,
     ) -> str:
         blob = new_id("blb")
         whole = data if isinstance(data, bytes) else b"".join([chunk async for chunk in data])
@@ -375,14 +472,18 @@ class MemorySignals:
 
 
 class MemoryStore:
-    """A space in memory, public as ``hub.testing.MemoryStore``."""
+    """A space in memory, public as ``hub.testing.MemoryStore``.
 
-    def __init__(self, codec: Codec | None = None) -> None:
+    ``clock`` is what stands for the server's: a FakeClock lets leases end when a test says so.
+    """
+
+    def __init__(self, codec: Codec | None = None, clock: Clock | None = None) -> None:
+        clock = clock or SystemClock()
         self._codec = codec or Codec()
         self._collections: dict[str, dict[Any, Row]] = {}
         self.inbox = MemoryInbox(self._rows(InboxItem), self._codec)
-        self.router = MemoryRouter(self._collections, self._codec)
-        self.lanes = MemoryLanes()
+        self.router = MemoryRouter(self._collections, self._codec, clock)
+        self.lanes = MemoryLanes(clock)
         self.blobs = MemoryBlobs()
         self.signals = MemorySignals()
 

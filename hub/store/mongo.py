@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+import bson
 import structlog
 from bson.errors import InvalidDocument
 from pymongo import ASCENDING, IndexModel, ReplaceOne
@@ -19,7 +20,7 @@ from hub.documents import Doc, InboxItem
 from hub.ids import new_id
 from hub.steps import reached
 from hub.store import driver as seam
-from hub.store.codec import Codec
+from hub.store.codec import Codec, unstorable
 from hub.store.interface import (
     Commit,
     CommitUnknown,
@@ -36,10 +37,12 @@ from hub.store.interface import (
 log = structlog.get_logger(__name__)
 D = TypeVar("D", bound=Doc)
 
-MAX_ITEM_BYTES = 12 * 1024 * 1024  # well under BSON's 16 MiB: one too large would fail its group
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 BACKLOG_BOUND = 1_000_001  # counting further than the bound on the inbox tells nothing more
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ROUTER = "router"
+_SEALED = "omniline_sealed"  # in a blob's metadata
+_UNSTORABLE = (InvalidDocument, DocumentTooLarge, OverflowError, UnicodeEncodeError)
 
 
 @contextmanager
@@ -49,12 +52,20 @@ def _translated() -> Iterator[None]:
         yield
     except seam.CommitUnknown as error:
         raise CommitUnknown(str(error)) from error
-    except (InvalidDocument, DocumentTooLarge, OverflowError) as error:
+    except _UNSTORABLE as error:
         raise NotStorable(f"MongoDB cannot hold this document: {error}") from error
     except PyMongoError as error:
         if seam.is_unavailable(error) or seam.is_transient(error):
             raise Unavailable(f"MongoDB cannot commit now: {_short(error)}") from error
         raise StoreError(f"MongoDB refused: {_short(error)}") from error
+
+
+def _unencodable(row: Mapping[str, Any]) -> str | None:
+    try:
+        size = len(bson.encode(row))
+    except _UNSTORABLE as error:
+        return str(error)
+    return f"it has {size} bytes" if size > MAX_DOCUMENT_BYTES else None
 
 
 def _short(error: Exception) -> str:
@@ -150,31 +161,42 @@ class MongoInbox:
         self._codec = codec
 
     async def put(self, items: Sequence[InboxItem]) -> list[StoreError | None]:
-        results: list[StoreError | None] = [None] * len(items)
-        rows = []
-        places = []
+        results: list[StoreError | None] = [unstorable(item) for item in items]
+        rows: dict[int, dict[str, Any]] = {}
         for place, item in enumerate(items):
-            if len(item.raw) + len(item.drafts) > MAX_ITEM_BYTES:
-                results[place] = NotStorable(
-                    f"{item.id} has {len(item.raw) + len(item.drafts)} bytes,"
-                    f" the inbox takes {MAX_ITEM_BYTES}"
-                )
-                continue
-            rows.append(self._codec.encode(item))
-            places.append(place)
-        if rows:
-            with _translated():
+            if results[place] is None:
                 try:
-                    await self._collection.insert_many(rows, ordered=False)
-                except BulkWriteError as error:
-                    failure = seam.duplicates_of(error)
-                    if not failure.durable:
-                        raise Unavailable("the majority did not confirm the group") from error
-                    for index, refused in failure.failed.items():
-                        results[places[index]] = StoreError(
-                            f"MongoDB refused this item: {refused.message}"
-                        )
+                    rows[place] = self._codec.encode(item)
+                except NotStorable as error:
+                    results[place] = error
+        try:
+            with _translated():
+                await self._insert(rows, results)
+        except NotStorable:
+            # One of them fails all of its neighbours; finding out which costs nobody else a thing.
+            for place, row in list(rows.items()):
+                if (reason := _unencodable(row)) is not None:
+                    results[place] = NotStorable(f"{row['_id']} cannot be stored: {reason}")
+                    del rows[place]
+            with _translated():
+                await self._insert(rows, results)
         return results
+
+    async def _insert(
+        self, rows: Mapping[int, dict[str, Any]], results: list[StoreError | None]
+    ) -> None:
+        """Insert rows by their place in the group; put each one's own error into ``results``."""
+        if not rows:
+            return
+        places = list(rows)
+        try:
+            await self._collection.insert_many(list(rows.values()), ordered=False)
+        except BulkWriteError as error:
+            failure = seam.duplicates_of(error)
+            if not failure.durable:
+                raise Unavailable("the majority did not confirm the group") from error
+            for index, refused in failure.failed.items():
+                results[places[index]] = StoreError(f"MongoDB refused this item: {refused.message}")
 
     async def unrouted(self, limit: int, max_bytes: int) -> list[InboxItem]:
         items: list[InboxItem] = []
@@ -213,7 +235,7 @@ class MongoInbox:
         with _translated():
             result = await self._collection.update_many(
                 {"_id": {"$in": list(ids)}},
-                {"$set": {"open": True}, "$unset": {"routed_at": 1, "expire_at": 1}},
+                {"$set": {"open": True}, "$unset": {"routed_at": 1, "expire_at": 1, "held": 1}},
             )
         return int(result.matched_count)
 
@@ -497,15 +519,24 @@ class MongoLanes:
 
 
 class MongoBlobs:
-    def __init__(self, driver: seam.Driver) -> None:
+    def __init__(self, driver: seam.Driver, codec: Codec) -> None:
         self._bucket = driver.blobs("blobs")
+        self._codec = codec
 
     async def put(
-        self, data: bytes | AsyncIterator[bytes], *, metadata: Mapping[str, Any] | None = None
+        self,
+        data: bytes | AsyncIterator[bytes],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        sealed: bool = False,
     ) -> str:
         blob = new_id("blb")
+        known = dict(metadata or {})
+        if sealed and self._codec.seals:
+            whole = data if isinstance(data, bytes) else b"".join([chunk async for chunk in data])
+            data, known[_SEALED] = self._codec.seal_blob(whole, blob), True
         with _translated():
-            await self._bucket.upload_from_stream(blob, data, blob_id=blob, metadata=metadata)
+            await self._bucket.upload_from_stream(blob, data, blob_id=blob, metadata=known)
         return blob
 
     async def read(self, blob: str) -> bytes:
@@ -518,6 +549,9 @@ class MongoBlobs:
             except seam.BlobMissing as error:
                 raise StoreError(f"the blob {blob} is not there (expired or erased)") from error
             async with reader:
+                if reader.metadata.get(_SEALED):
+                    yield self._codec.open_blob(await reader.read(), blob)
+                    return
                 async for chunk in reader:
                     yield chunk
 
@@ -531,7 +565,9 @@ class MongoBlobs:
     async def metadata(self, blob: str) -> Mapping[str, Any] | None:
         with _translated():
             found = await self._bucket.find({"_id": blob})
-        return found[0].metadata if found else None
+        if not found:
+            return None
+        return {name: value for name, value in found[0].metadata.items() if name != _SEALED}
 
 
 class MongoSignals:
@@ -565,7 +601,7 @@ class MongoStore:
         self.inbox = MongoInbox(driver, codec)
         self.router = MongoRouter(driver, codec)
         self.lanes = MongoLanes(driver)
-        self.blobs = MongoBlobs(driver)
+        self.blobs = MongoBlobs(driver, codec)
         self.signals = MongoSignals(driver)
 
     def table(self, kind: type[D]) -> MongoTable[D]:

@@ -23,7 +23,7 @@ connections and sends are tried on the fake vendor.
 
 What does not apply is said with its reason: ``exempt = {"webhook": "it is polled"}``; the names
 are in :data:`EXEMPTIONS`. More to say about a scheme: ``signs_url`` (the signature covers the
-URL), :meth:`signed_spans` (it covers a part of the body), ``unknown`` (the name of the sample
+URL), ``signs_path`` (a secret path stands for a signature), :meth:`signed_spans` (it covers a part of the body), ``unknown`` (the name of the sample
 of a type that the connector does not know).
 
 The tests are async where they meet the vendor: set ``asyncio_mode = auto``.

@@ -15,7 +15,7 @@ from hub.documents import DeadLetter
 from tests.support.hubs import RunningHub
 
 FULL = os.environ.get("OMNILINE_SCALE") == "full"
-EXAMPLES = 200 if FULL else 10
+EXAMPLES = 200 if FULL else 25
 SECONDS = 1800 if FULL else 300
 CHECKS = (
     "not_a_server_error",
@@ -89,7 +89,6 @@ async def test_no_request_is_answered_otherwise_than_the_document_says(
         "10",
         "--continue-on-failure",
         "--no-color",
-        *os.environ.get("ST_EXTRA", "").split(),
         cwd=tmp_path,
         env={
             **os.environ,

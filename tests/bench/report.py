@@ -110,14 +110,15 @@ def surroundings(mongod_version: str, wrk: str) -> list[str]:
     ]
 
 
-def write(
-    path: Path, about: Sequence[str], arguments: str, results: Sequence[Result], failed: str
-) -> None:
+def write(path: Path, about: Sequence[str], results: Sequence[Result], failed: str) -> None:
     """Put the table between the markers of the file; what is written by hand stays."""
     lines = [BEGIN, ""]
     lines += [f"- {line}" for line in about]
-    lines += [f"- `python -m tests.bench {arguments}`".replace(" `", "`", 1)] if arguments else []
-    lines += ["", "| row | what | measured | bar | | absolute figures |", "|---|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| row | what | measured | bar | | absolute figures |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| {each.row} | {each.what} | {each.measured} | {each.bar} | {each.verdict}"
         f" | {each.absolute} |"

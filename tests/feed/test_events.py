@@ -257,7 +257,7 @@ def test_media_are_links_and_nothing_tells_a_phone_number_or_a_vendors_reference
         )
     )
     shown = event["data"]["entry"]
-    assert shown["parts"][0]["media"]["url"] == f"{BASE}/api/v1/attachments/blb_1"
+    assert shown["parts"][0]["media"]["url"] == f"{BASE}/api/v1/attachments/blb_1?entry=ent_1"
     assert shown["data"]["plain"] == 1
     text = msgspec.json.encode(event).decode()
     for secret in ("token=t", "secret-ref", "13800138000", "vendor_ref"):

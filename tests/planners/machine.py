@@ -34,8 +34,8 @@ from tests.planners.model import Line, Model, Place, Talk
 
 T = TypeVar("T")
 
-NAMES = ("ann", "bob", "cat", "dan", "eve")
-CHANNELS = ("chat", "phone", "mail", "site", "board")
+NAMES = ("ann", "bob", "cat", "dan")
+CHANNELS = ("chat", "chat", "chat", "phone", "mail", "mail", "site", "board")
 AGENT = Evidence(kind="agent")
 # What vendors' clocks say, in minutes from now: late, on time, and what cannot be true.
 CLOCKS = (0, 0, 0, -7, -170, -60 * 24 * 8, 60 * 24)

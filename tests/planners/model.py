@@ -127,9 +127,9 @@ class Model:
         if self.held(customer) or customer in self.erased:
             return customer
         heirs: list[str] = []
-        undone = [(d.undone, n, d.subject) for n, d in enumerate(self.decisions) if d.undone]
-        for _, number, subject in sorted(undone, key=lambda each: each[:2]):
-            into = self.decisions[number].into
+        undone = [(each.undone, -n) for n, each in enumerate(self.decisions) if each.undone]
+        for _, number in sorted(undone):  # of several at one time, the first decision counts
+            into, subject = self.decisions[-number].into, self.decisions[-number].subject
             if into == customer and isinstance(subject, Place) and not subject.erased_with:
                 heirs = [self.holder(subject)]
         for decision, before, after in zip(standing, moments, moments[1:], strict=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -162,6 +163,23 @@ async def test_a_later_genuine_message_makes_a_new_customer(hub: PlannerHarness)
     assert new.thread != old.thread
 
 
+async def test_a_spooled_message_from_before_the_erasure_is_erased_when_it_comes(
+    hub: PlannerHarness,
+) -> None:
+    """Even when the address has a new life by then; its raw copy has to go as well."""
+    await hub.give(said("li", "1"))
+    spooled_at = hub.now
+    hub.now += timedelta(seconds=5)
+    await hub.done("erase", customer=await owner(hub, "li"))
+    hub.now += timedelta(seconds=5)
+    await hub.give(said("li", "3"))
+    alive = await owner(hub, "li")
+    assert await hub.give(said("li", "2", SECRET), received_at=spooled_at) is False
+    assert await readable(hub, SECRET) == []
+    assert await owner(hub, "li") == alive
+    assert len([entry for entry in await hub.all(Entry) if not entry.erased]) == 1
+
+
 async def test_a_new_life_does_not_inherit_the_conversations_of_the_old_one(
     hub: PlannerHarness,
 ) -> None:
@@ -248,6 +266,26 @@ async def test_an_undo_that_would_lead_to_somebody_erased_is_refused(
     assert await hub.refused("unlink", link=second["link"]) == (410, "erased")
     assert await owner(hub, "wu") == yu
     assert await hub.all(Customer) == before
+
+
+async def test_a_new_life_is_free_of_the_decisions_about_the_old_one(
+    hub: PlannerHarness,
+) -> None:
+    """wu was linked from one who is erased to another who is erased then, and comes back."""
+    for who in ("li", "wu", "xu", "yu"):
+        await hub.give(said(who, "1"))
+    li, wu, xu, yu = [await owner(hub, who) for who in ("li", "wu", "xu", "yu")]
+    await hub.done("link", customer=wu, address=str(somebody("li")), evidence=AGENT)
+    await hub.done("link", customer=xu, address=str(somebody("wu")), evidence=AGENT)
+    await hub.done("erase", customer=wu)
+    await hub.done("erase", customer=xu)
+    await hub.give(said("wu", "2"))
+    again = await owner(hub, "wu")
+    assert again not in (li, wu, xu, yu)
+    moved = await hub.done("merge", customer=yu, other=again, evidence=AGENT)
+    assert await owner(hub, "wu") == yu
+    await hub.done("unmerge", link=moved["link"])
+    assert await owner(hub, "wu") == again
 
 
 async def test_answers_to_an_erased_conversation_are_refused(hub: PlannerHarness) -> None:

@@ -16,7 +16,7 @@ from hub.store.memory import MemoryStore
 from tests.planners.harness import run_now
 from tests.planners.machine import machine_for
 
-EXAMPLES = 10_000 if os.environ.get("OMNILINE_SCALE") == "full" else 200
+EXAMPLES = 10_000 if os.environ.get("OMNILINE_SCALE") == "full" else 2_000
 STEPS = 30
 
 

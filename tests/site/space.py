@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -290,7 +291,7 @@ class Running:
         url = path if path.startswith("http") else self.base + path
         async with self.http.request(method, url, headers=sent, **more) as response:
             body = await response.read()
-            return Answer(response.status, dict(response.headers), body)
+            return Answer(response.status, response.headers.copy(), body)
 
     async def visitor(self, **body: Any) -> Tab:
         """Open a session and return a tab that has not connected yet."""
@@ -321,15 +322,13 @@ class Running:
 class Answer:
     """An HTTP answer, read whole."""
 
-    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self.status = status
         self.headers = headers
         self.body = body
 
     @property
     def json(self) -> Any:
-        import json
-
         return json.loads(self.body)
 
     @property

@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from connectors.site import SiteConnector, register_connectors
+from connectors.site.errors import SiteError
 from connectors.site.limits import Limiter, network_of
 from connectors.site.messages import clean_url
 from connectors.site.origins import Origins
@@ -112,6 +113,27 @@ async def test_native_apps_come_in_with_an_app_key(running: Running) -> None:
         await ws.send_json({"t": "hello", "access_token": answer.json["access_token"]})
         assert (await ws.receive_json(timeout=5))["t"] == "welcome"
         running.sockets.append(ws)
+
+
+@pytest.mark.parametrize(
+    ("headers", "fine"),
+    [
+        ({"host": "www.example.com", "sec-fetch-site": "same-origin"}, True),
+        ({"host": "evil.example", "sec-fetch-site": "same-origin"}, False),
+        ({"host": "www.example.com", "sec-fetch-site": "cross-site"}, False),
+        ({"host": "www.example.com"}, False),
+    ],
+)
+def test_a_listed_page_may_ask_its_own_host_without_an_origin(
+    headers: dict[str, str], fine: bool
+) -> None:
+    """Browsers leave the origin of a same-origin GET out: the host has to be a listed one."""
+    origins = Origins(settings(), insecure=False)
+    if fine:
+        assert origins.check(headers) is None
+    else:
+        with pytest.raises(SiteError):
+            origins.check(headers)
 
 
 async def test_an_insecure_account_may_say_star(make_site: MakeSite) -> None:

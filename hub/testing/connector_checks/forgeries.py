@@ -34,7 +34,11 @@ GARBAGE = (
 
 
 def forgeries(
-    sample: Sample, *, signs_url: bool, spans: Sequence[tuple[int, int]]
+    sample: Sample,
+    *,
+    signs_url: bool = False,
+    signs_path: bool = False,
+    spans: Sequence[tuple[int, int]] = (),
 ) -> Iterator[tuple[str, Request]]:
     """Yield (what was changed, request): every one of them has to be refused."""
     request = sample.request
@@ -46,6 +50,10 @@ def forgeries(
         yield from _of_body(request, spans)
     if signs_url:
         yield from _of_url(request)
+    if signs_path:
+        yield "the path taken away", replace(request, path="")
+        for altered in _altered(request.path[1:]):
+            yield f"path altered to {altered[:80]!r}", replace(request, path=f"/{altered}")
 
 
 def garbage(sample: Sample) -> Iterator[tuple[str, bool, Request]]:

@@ -16,6 +16,7 @@ import structlog
 from hub.config import RawTable, Secret, parse_settings
 from hub.contract import Account, Connector, Refused, Request, Sample, Verified
 from hub.testing.clock import FakeClock
+from hub.testing.connector_checks.forgeries import forgeries
 from hub.testing.fake_vendor import FakeVendor
 from hub.testing.golden import check_golden
 from hub.testing.services import FakeServices
@@ -44,6 +45,7 @@ class Subject:
     window_s: ClassVar[float | None] = None
     ahead_s: ClassVar[float | None] = None  # None: as much as window_s
     signs_url: ClassVar[bool] = False
+    signs_path: ClassVar[bool] = False  # the path behind the account is a secret one
     unknown: ClassVar[str] = "unknown"
     recipient: ClassVar[str] = ""
     golden: ClassVar[Path]
@@ -71,6 +73,17 @@ class Subject:
         )
         services = services or FakeServices()
         return self.connector(account, services.connector_context(channel, ACCOUNT))
+
+    def forged(self, sample: Sample) -> list[tuple[str, Request]]:
+        """Return (what was changed, request) for everything that must be refused."""
+        return list(
+            forgeries(
+                sample,
+                signs_url=self.signs_url,
+                signs_path=self.signs_path,
+                spans=self.signed_spans(sample),
+            )
+        )
 
     def make_other(self) -> Connector[Any]:
         """Return the same channel with another account's secrets."""

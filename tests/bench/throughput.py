@@ -1,0 +1,149 @@
+"""Interleaved rounds: naive, hub, naive, hub ..., and the ratios of each pair."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from tests.bench.load import run_wrk
+from tests.bench.report import BenchError, Result, middle, ratios
+from tests.bench.stage import HubSide, Side, Stage
+
+KNOWN = 2000
+FIRST_GUESS = 12_000  # messages a second that the requests of the warm-up last for
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of throughput, and its bars; a bar of None is for information."""
+
+    connections: int
+    rounds: int
+    seconds: int
+    new: bool = False  # every message is from somebody new, instead of 2 000 known customers
+    sustained: float | None = None
+    acknowledged: float | None = None
+    p99: float | None = None
+    cpu: float | None = None
+    extra: str = ""  # further lines for [hub]
+    more: str = ""  # further tables of the configuration
+
+
+class Round(msgspec.Struct, frozen=True):
+    """What one side did in one window. Rates are messages a second."""
+
+    count: int
+    acknowledged: float
+    sustained: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float  # of the process and MongoDB, for each message
+
+
+async def throughput(stage: Stage, row: str, plan: Plan) -> list[Result]:
+    """Measure a row. Raises BenchError when messages were refused or lost."""
+    async with stage.naive() as naive, stage.hub(extra=plan.extra, more=plan.more) as hub:
+        if not plan.new:
+            await stage.make_known(hub, KNOWN)
+        enough = {side.name: await _warm_up(stage, side, plan) for side in (naive, hub)}
+        found: dict[str, list[Round]] = {naive.name: [], hub.name: []}
+        for _ in range(plan.rounds):
+            for side in (naive, hub):
+                found[side.name].append(await _one(stage, side, plan, enough[side.name]))
+    if row == "sustained64":
+        stage.sustained_rate = sorted(each.sustained for each in found["hub"])[plan.rounds // 2]
+    return _results(row, plan, found["hub"], found["naive"])
+
+
+async def _warm_up(stage: Stage, side: Side, plan: Plan) -> int:
+    """Run a second that does not count; return how many requests a window needs at most."""
+    records = stage.records(side, FIRST_GUESS, senders=0 if plan.new else KNOWN)
+    load = await run_wrk(side.url, records, connections=plan.connections, seconds=1)
+    await side.drained()
+    return int(load.rate * plan.seconds * 2) + 2000
+
+
+async def _one(stage: Stage, side: Side, plan: Plan, enough: int) -> Round:
+    records = stage.records(side, enough, senders=0 if plan.new else KNOWN)
+    before = await side.stored()
+    cpu_before = side.cpu()
+    load = await run_wrk(side.url, records, connections=plan.connections, seconds=plan.seconds)
+    sent_at = time.monotonic()
+    await side.drained()
+    seconds = load.seconds + time.monotonic() - sent_at
+    cpu_s = side.cpu() - cpu_before
+    stored = await side.stored() - before
+    if stored < load.acknowledged:
+        raise BenchError(f"{side.name}: {load.acknowledged} acknowledged, {stored} stored")
+    return Round(
+        load.acknowledged,
+        load.rate,
+        load.acknowledged / seconds,
+        load.p50_ms,
+        load.p99_ms,
+        cpu_s / stored * 1e6,
+    )
+
+
+def _results(row: str, plan: Plan, hub: list[Round], naive: list[Round]) -> list[Result]:
+    who = "new customers" if plan.new else "known customers"
+    where = f"{who}, {plan.connections} connection{'s' if plan.connections > 1 else ''}"
+
+    def line(what: str, field: str, unit: str, **bars: float | None) -> Result:
+        mine = [getattr(each, field) for each in hub]
+        theirs = [getattr(each, field) for each in naive]
+        return Result(
+            row=row,
+            what=f"{what}, {where}",
+            values=ratios(mine, theirs),
+            absolute=f"hub {middle(mine)}, naive {middle(theirs)} {unit}",
+            **bars,
+        )
+
+    results = [
+        line("sustained", "sustained", "messages/s", at_least=plan.sustained),
+        line("acknowledged", "acknowledged", "messages/s", at_least=plan.acknowledged),
+        line("p50 of acknowledgements", "p50_ms", "ms"),
+        line("p99 of acknowledgements", "p99_ms", "ms", at_most=plan.p99),
+        line("CPU per message, with MongoDB's", "cpu_us", "µs", at_most=plan.cpu),
+    ]
+    if plan.new:
+        made = sum(each.count for each in hub)
+        results[0] = msgspec.structs.replace(
+            results[0], absolute=f"{results[0].absolute}; {made} new customers"
+        )
+    return results
+
+
+async def lag(stage: Stage, row: str, seconds: int) -> list[Result]:
+    """Send at full speed for long; the lag is the age of the oldest message not routed then."""
+    connections = 64
+    async with stage.hub() as hub:
+        await stage.make_known(hub, KNOWN)
+        plan = Plan(connections=connections, rounds=1, seconds=seconds)
+        enough = await _warm_up(stage, hub, plan)
+        records = stage.records(hub, enough, senders=KNOWN)
+        load = await run_wrk(hub.url, records, connections=connections, seconds=seconds)
+        behind = await hub.oldest_waiting() or 0.0
+        sent_at = time.monotonic()
+        await hub.drained()
+        drained_s = time.monotonic() - sent_at
+    return [
+        Result(
+            row=row,
+            what=f"lag after {seconds} s at full speed, {connections} connections",
+            values=[behind],
+            unit="s",
+            at_most=2.0,
+            absolute=f"{load.rate:.0f} messages/s acknowledged, all routed {drained_s:.2f} s later",
+        )
+    ]
+
+
+async def sustained_rate(stage: Stage, hub: HubSide) -> float:
+    """Return messages a second that this hub sustains, measured now if no row did before."""
+    if not stage.sustained_rate:
+        plan = Plan(connections=64, rounds=1, seconds=3)
+        enough = await _warm_up(stage, hub, plan)
+        stage.sustained_rate = (await _one(stage, hub, plan, enough)).sustained
+    return stage.sustained_rate
