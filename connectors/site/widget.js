@@ -174,6 +174,7 @@
       if (told.conversations) this.conversations = told.conversations;
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.refresh().catch(() => {}), 12 * 60 * 1000);
+      if (view.root) view.badge(); // who is logged in has an inbox
     },
 
     refresh() {

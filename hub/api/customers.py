@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -158,7 +159,8 @@ class Customers:
             return CustomerPage(customers=[], next_cursor=None)
         customer = await self._people.canonical(doc.customer)
         found = [customer] if customer is not None and not customer.erased else []
-        return CustomerPage(customers=await self._views(caller, found), next_cursor=None)
+        views = await self._views(caller, found)
+        return CustomerPage(customers=list(views.values()), next_cursor=None)
 
     async def _page(self, caller: ApiKey, query: CustomersQuery) -> CustomerPage:
         """Read pages until one is full: aliases, and what the caller may not see, drop out."""
@@ -166,7 +168,8 @@ class Customers:
         place: tuple[int, str] | None = None
         if query.cursor:
             place = self._cursors.read(purpose, query.cursor, tuple[int, str])
-        views: list[CustomerView] = []
+        shown: list[CustomerView] = []
+        more = True
         for _ in range(ROUNDS):
             found = await self._customers.find(
                 self._where(query.q, place),
@@ -174,16 +177,18 @@ class Customers:
                 limit=query.limit + 1,
             )
             more = len(found) > query.limit
+            views = await self._views(caller, found[: query.limit])
             for customer in found[: query.limit]:
                 place = (_milliseconds(customer.seen_at), customer.id)
-                views += await self._views(caller, [customer])
-                if len(views) == query.limit:
-                    more = more or customer.id != found[-1].id
+                if customer.id in views:
+                    shown.append(views[customer.id])
+                if len(shown) == query.limit:
+                    more = customer is not found[-1]
                     break
-            if len(views) == query.limit or not more:
+            if len(shown) == query.limit or not more:
                 break
         return CustomerPage(
-            customers=views,
+            customers=shown,
             next_cursor=self._cursors.make(purpose, place) if more and place else None,
         )
 
@@ -201,24 +206,24 @@ class Customers:
             where["$or"] = [{"seen_at": {"$lt": at}}, {"_id": {"$lt": place[1]}}]
         return where
 
-    async def _views(self, caller: ApiKey, found: list[Customer]) -> list[CustomerView]:
+    async def _views(self, caller: ApiKey, found: Sequence[Customer]) -> dict[str, CustomerView]:
+        """Return a view of each customer that the caller may see, by id."""
         idents = [each for customer in found for each in customer.addresses]
         docs = await self._addresses.get_many(idents)
-        views = []
+        views = {}
         for customer in found:
             mine = [docs[each] for each in customer.addresses if each in docs]
-            seen = await self._people.visible_addresses(
-                caller, [doc for doc in mine if not doc.private]
-            )
-            if caller.limited and not seen:
-                continue
-            opened = (
-                list(customer.open) if not caller.limited else await self._open(caller, customer)
-            )
-            views.append(customer_view(customer, [self._address(doc) for doc in seen], opened))
+            reached = [doc for doc in mine if not doc.private]
+            seen = await self._people.visible_addresses(caller, reached)
+            if seen or not caller.limited:
+                opened = await self._open(caller, customer)
+                addresses = [self._address(doc) for doc in seen]
+                views[customer.id] = customer_view(customer, addresses, opened)
         return views
 
     async def _open(self, caller: ApiKey, customer: Customer) -> list[str]:
+        if not caller.limited:
+            return list(customer.open)
         held = await self._hub.store.table(Conversation).get_many(customer.open)
         seen = await self._people.visible_conversations(caller, list(held.values()))
         return [each.id for each in seen]

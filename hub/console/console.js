@@ -106,6 +106,8 @@ const scroll = document.getElementById("scroll");
 let latest = page.latest;
 let asking = null;
 let again = false;
+let atEnd = true; // the reader follows what is new; also while pictures arrive
+let chosen = false; // the agent picked an address: it stays
 
 // Brings the page up to date; calls that come meanwhile are answered by one more round.
 function refresh() {
@@ -130,11 +132,22 @@ async function update() {
   if (answer.status === 410 || answer.status === 404) return location.reload();
   if (!answer.ok) return;
   const told = await answer.json();
-  const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
   latest = told.latest;
   showLines(told.lines);
   showDealings(told.dealings);
+  followSpeaker(told.speaks);
+}
+
+function keepEnd() {
   if (atEnd) scroll.scrollTop = scroll.scrollHeight;
+}
+
+// An answer goes where the customer spoke last, unless the agent chose or has begun to write.
+function followSpeaker(address) {
+  const form = document.getElementById("answer");
+  if (!form || chosen || form.elements.text.value) return;
+  const option = [...form.elements.address.options].find((each) => each.value === address);
+  if (option) option.selected = true;
 }
 
 // Lines that are older than what was told stay; within it, what is not told any more goes.
@@ -281,13 +294,15 @@ function prepareAnswer(form) {
           address: address.value,
           parts: [{ type: "text", text: text.value }],
           seen_up_to: latest,
+          agent_name: page.me,
         }),
       });
       if (answer.ok) {
         text.value = "";
         key = "";
+        atEnd = true;
         await refresh();
-        scroll.scrollTop = scroll.scrollHeight;
+        keepEnd();
       } else {
         await refused(answer);
       }
@@ -326,6 +341,7 @@ function prepareAnswer(form) {
     weigh();
   });
   address.addEventListener("change", () => {
+    chosen = true;
     key = "";
     weigh();
   });
@@ -342,7 +358,12 @@ function newKey() {
 localTimes(document);
 if (page.page === "customer") {
   dayLines(list);
-  scroll.scrollTop = page.cursor ? scroll.scrollHeight : 0;
+  atEnd = page.cursor !== "";
+  keepEnd();
+  scroll.addEventListener("scroll", () => {
+    atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
+  });
+  new ResizeObserver(keepEnd).observe(list);
   const side = document.querySelector(".side details");
   if (matchMedia("(max-width: 860px)").matches) side.open = false;
   const form = document.getElementById("answer");

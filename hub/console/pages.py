@@ -39,7 +39,7 @@ SCOPE = "customers:read"
 CONVERSATIONS = 20
 PREVIEW_CHARS = 120
 HERE = Path(__file__).parent
-FILES = {"console.css": "text/css", "console.js": "text/javascript"}
+FILES = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
@@ -80,10 +80,14 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True):
-    """What the script needs to bring a page up to date."""
+    """What the script needs to bring a page up to date.
+
+    ``speaks`` is the address through which the customer spoke last.
+    """
 
     lines: list[Line]
     latest: str
+    speaks: str
     dealings: list[Dealing]
 
 
@@ -213,7 +217,13 @@ class Console:
         """Answer the script with the newest lines of a customer."""
         detail = await self._ask(request, "/api/v1/customers/{customer}", CustomerDetail)
         timeline, dealings, found = await self._timeline(request, detail.customer)
-        update = Update(lines=found, latest=timeline.latest, dealings=dealings)
+        spoke = [entry.address for entry in timeline.entries if entry.direction == "in"]
+        update = Update(
+            lines=found,
+            latest=timeline.latest,
+            speaks=spoke[0] if spoke else "",
+            dealings=dealings,
+        )
         return web.Response(
             body=msgspec.json.encode(update),
             content_type="application/json",

@@ -11,6 +11,7 @@ environments without pytest.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from hub.testing.backend_contract import TicketBackendContract
     from hub.testing.clock import FakeClock
     from hub.testing.connector_contract import ConnectorContract
-    from hub.testing.fake_vendor import FakeVendor, Mood
+    from hub.testing.fake_vendor import FakeVendor, Got, Mood
     from hub.testing.golden import check_golden
     from hub.testing.services import FakeServices
 
@@ -27,6 +28,7 @@ __all__ = [
     "FakeClock",
     "FakeServices",
     "FakeVendor",
+    "Got",
     "MemoryStore",
     "Mood",
     "TicketBackendContract",
@@ -38,6 +40,7 @@ _HOMES = {
     "FakeClock": "hub.testing.clock",
     "FakeServices": "hub.testing.services",
     "FakeVendor": "hub.testing.fake_vendor",
+    "Got": "hub.testing.fake_vendor",
     "MemoryStore": "hub.store.memory",
     "Mood": "hub.testing.fake_vendor",
     "TicketBackendContract": "hub.testing.backend_contract",
@@ -53,5 +56,5 @@ def __getattr__(name: str) -> Any:
         import pytest
 
         # So that a failed assertion of a suite shows its values, as those in test files do.
-        pytest.register_assert_rewrite(*_SUITES)
+        pytest.register_assert_rewrite(*(suite for suite in _SUITES if suite not in sys.modules))
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -22,9 +22,16 @@ refused, mutated and has to be survived, repeated and has to have the same keys.
 connections and sends are tried on the fake vendor.
 
 What does not apply is said with its reason: ``exempt = {"webhook": "it is polled"}``; the names
-are in :data:`EXEMPTIONS`. More to say about a scheme: ``signs_url`` (the signature covers the
-URL), ``signs_path`` (a secret path stands for a signature), :meth:`signed_spans` (it covers a part of the body), ``unknown`` (the name of the sample
-of a type that the connector does not know).
+are in :data:`EXEMPTIONS`. There is more to say about a scheme:
+
+================  =================================================================================
+``signs_url``     the signature covers the URL
+``signs_path``    a secret path stands where others have a signature
+``signed_spans``  a method: the signature covers a part of the body only
+``ahead_s``       how far in the future a signed time may be, if not as far as ``window_s``
+``make_other``    a method: another account's connector, where settings alone do not make one
+``unknown``       the name of the sample of a type that the connector does not know
+================  =================================================================================
 
 The tests are async where they meet the vendor: set ``asyncio_mode = auto``.
 ``OMNILINE_UPDATE_GOLDEN=1`` writes the golden file; ``OMNILINE_SCALE=full`` mutates more.

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from hub.api.attachments import MAX_BYTES, sniff
+from hub.api.attachments import AT_ONCE_BYTES, MAX_BYTES, Attachments, sniff
+from hub.api.people import People
 from hub.documents import Entry
+from hub.inbox_writer import Overloaded
 from normalizer.parts import File, Media
 from tests.support.hubs import Answered, RunningHub
 
@@ -73,15 +75,10 @@ async def test_what_is_too_large_or_empty_is_refused(api: RunningHub) -> None:
 
 
 async def test_too_many_uploads_at_once_have_to_come_again(api: RunningHub) -> None:
-    from hub.api.attachments import AT_ONCE_BYTES, Attachments
-    from hub.api.people import People
-
     attachments = Attachments(api.hub, People(api.hub.store))
     rooms = [attachments._room(MAX_BYTES) for _ in range(AT_ONCE_BYTES // MAX_BYTES)]
     for room in rooms:
         room.__enter__()
-    from hub.inbox_writer import Overloaded
-
     with pytest.raises(Overloaded), attachments._room(1):
         pass
     for room in rooms:
@@ -103,9 +100,6 @@ async def test_a_link_needs_no_key_until_it_expires(api: RunningHub) -> None:
 
 
 async def test_an_old_link_is_told_so(api: RunningHub) -> None:
-    from hub.api.attachments import Attachments
-    from hub.api.people import People
-
     made = await upload(api, PNG)
     ident = made.json["id"]
     signature = Attachments(api.hub, People(api.hub.store))._signature(ident, 1000)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -70,7 +71,8 @@ def main(
     )
     if report is None and not (quick or names):
         report = PAGE
-    about = [*surroundings(_mongod_version(), wrk), f"`python -m tests.bench {_arguments()}`"]
+    command = " ".join(["python -m tests.bench", *sys.argv[1:]])
+    about = [*surroundings(_mongod_version(), wrk), f"`{command}`"]
     names = names or [name for name, row in ROWS.items() if row.quick or not quick]
     results, failures = asyncio.run(_measure(names, effort))
     show(console, results)
@@ -86,13 +88,11 @@ def main(
     sys.exit(1 if (missed or failures) and not report_only else 0)
 
 
-def _arguments() -> str:
-    return " ".join(sys.argv[1:])
-
-
 def _mongod_version() -> str:
-    with OwnMongod() as mongod, mongod.client() as client:
-        return str(client.server_info()["version"])
+    shown = subprocess.run(
+        [find_mongod(), "--version"], capture_output=True, text=True, check=False
+    )
+    return shown.stdout.partition("db version v")[2].partition("\n")[0]
 
 
 async def _measure(names: Sequence[str], effort: Effort) -> tuple[list[Result], list[str]]:

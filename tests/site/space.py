@@ -65,9 +65,7 @@ class Space(FakeServices):
     def __init__(self) -> None:
         self.fake_clock = FakeClock()
         self.planners = Planners()
-        super().__init__(
-            store=self.planners.store, key=self.planners.key, clock=self.fake_clock
-        )
+        super().__init__(store=self.planners.store, key=self.planners.key, clock=self.fake_clock)
         self.routing = True
         self.sending = True
         self.waiting: list[tuple[str, str, tuple[AnyDraft, ...]]] = []
@@ -242,9 +240,7 @@ class Running:
     def __init__(self, space: Space, made: SiteSettings, *, insecure: bool = False) -> None:
         self.space = space
         self.clock = space.fake_clock
-        account = Account(
-            channel="site", key=SITE, label="Shop", settings=made, insecure=insecure
-        )
+        account = Account(channel="site", key=SITE, label="Shop", settings=made, insecure=insecure)
         context = KnowingContext("site", space, structlog.get_logger("site"), "site", SITE)
         self.connector = SiteConnector(account, context)
         space.connector = self.connector

@@ -221,7 +221,8 @@ async def test_what_was_said_while_the_hub_was_away_is_sent_once_when_it_is_back
 _STATES = """(wanted) => {
   const root = document.querySelector("#omniline-widget").shadowRoot;
   const texts = [...root.querySelectorAll(".row.mine .bubble")].map((each) => each.textContent);
-  const pending = [...root.querySelectorAll(".state")].some((each) => /发送中/.test(each.textContent));
+  const states = [...root.querySelectorAll(".state")].map((each) => each.textContent);
+  const pending = states.some((each) => /发送中/.test(each));
   return !pending && JSON.stringify(texts) === JSON.stringify(wanted);
 }"""
 
@@ -295,9 +296,7 @@ async def test_edits_and_recalls_are_shown(world: World) -> None:
     entry = await world.entry()
     ident = await world.running.space.answers(entry.conversation, "tpyo")
     await page.get_by_text("tpyo").wait_for()
-    await world.running.space.agent(
-        "edit", entry=ident, parts=[{"type": "text", "text": "typo"}]
-    )
+    await world.running.space.agent("edit", entry=ident, parts=[{"type": "text", "text": "typo"}])
     await page.get_by_text("typo", exact=True).wait_for()
     await page.get_by_text("已编辑").wait_for()
 

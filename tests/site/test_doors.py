@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import structlog
 
 from connectors.site import SiteConnector, register_connectors
 from connectors.site.errors import SiteError
@@ -149,9 +148,7 @@ async def test_anonymous_sessions_are_limited_by_network(running: Running) -> No
     for _ in range(9):
         await running.visitor()
     eleventh = await running.call("POST", "/sessions", json={})
-    known = await running.call(
-        "POST", "/sessions", json={"visitor_token": first.visitor_token}
-    )
+    known = await running.call("POST", "/sessions", json={"visitor_token": first.visitor_token})
 
     assert (eleventh.status, eleventh.code) == (429, "rate_limited")
     assert eleventh.headers["Retry-After"] == "6"

@@ -104,8 +104,9 @@ async def anything_before_hello(make: MakeSite, patch: pytest.MonkeyPatch) -> No
 @row("auth_required")
 async def a_token_of_another_site(make: MakeSite, patch: pytest.MonkeyPatch) -> None:
     running = await make()
-    from connectors.site.tokens import read_access, sign_access
     from msgspec.structs import replace
+
+    from connectors.site.tokens import read_access, sign_access
 
     secret = running.space.connector_context("site", "site-7").secret("access")
     visitor = await running.visitor()
@@ -184,18 +185,14 @@ async def a_blocked_user(make: MakeSite, patch: pytest.MonkeyPatch) -> None:
     await server_call(running, "/server/block", {"user_ids": ["42"]})
     await ends(tab, "visitor_blocked")
     token = running.identity("42")
-    told(
-        await running.call("POST", "/sessions", json={"identity_token": token}), "visitor_blocked"
-    )
+    told(await running.call("POST", "/sessions", json={"identity_token": token}), "visitor_blocked")
 
 
 @row("consent_required")
 async def consent_to_another_version(make: MakeSite, patch: pytest.MonkeyPatch) -> None:
     running = await make(consent_version="2", consent_text="...")
     told(await running.call("POST", "/sessions", json={}), "consent_required")
-    told(
-        await running.call("POST", "/sessions", json={"consent_version": "1"}), "consent_required"
-    )
+    told(await running.call("POST", "/sessions", json={"consent_version": "1"}), "consent_required")
     agreed = await running.call("POST", "/sessions", json={"consent_version": "2"})
     assert agreed.status == 201
 
@@ -261,9 +258,7 @@ async def the_same_id_for_something_else(make: MakeSite, patch: pytest.MonkeyPat
 
 
 @row("conversation_closed")
-async def a_conversation_closed_for_over_a_day(
-    make: MakeSite, patch: pytest.MonkeyPatch
-) -> None:
+async def a_conversation_closed_for_over_a_day(make: MakeSite, patch: pytest.MonkeyPatch) -> None:
     running = await make()
     tab = await running.visitor()
     thread = (await tab.post_text("hello", KEY)).json["conversation_id"]
@@ -313,9 +308,7 @@ async def somebody_elses_message(make: MakeSite, patch: pytest.MonkeyPatch) -> N
     await running.space.answers(str(entry.conversation), "an agent's words")
     await tab.say("msg.recall", conversation_id=thread, seq="2")
     assert (await tab.expect("error"))["code"] == "recall_unsupported"
-    told(
-        await tab.call("POST", f"/conversations/{thread}/messages/2/recall"), "recall_unsupported"
-    )
+    told(await tab.call("POST", f"/conversations/{thread}/messages/2/recall"), "recall_unsupported")
 
 
 @row("too_large")
@@ -499,9 +492,7 @@ def test_every_code_has_a_row() -> None:
     list(dict.fromkeys(each for rows in ROWS.values() for each in rows)),
     ids=lambda each: each.__name__,
 )
-async def test_row(
-    provoke: Row, make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_row(provoke: Row, make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """What provokes a code is told by REST and by the socket as the table says."""
     await provoke(make_site, monkeypatch)
 

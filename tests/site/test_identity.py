@@ -67,9 +67,7 @@ def test_the_identity_token_of_the_vector_is_read_and_made_alike() -> None:
 # --- identity tokens -----------------------------------------------------------------------------
 
 
-def token(
-    *, key: Any = SECRET, alg: str = "HS256", kid: str | None = "k1", **claims: Any
-) -> str:
+def token(*, key: Any = SECRET, alg: str = "HS256", kid: str | None = "k1", **claims: Any) -> str:
     merged = {k: v for k, v in {**CLAIMS, **claims}.items() if v is not None}
     headers = {"kid": kid} if kid else {}
     with warnings.catch_warnings():
@@ -91,9 +89,7 @@ EC = ec.generate_private_key(ec.SECP256R1())
 def pem(private: Any) -> str:
     return (
         private.public_key()
-        .public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         .decode()
     )
 
@@ -449,9 +445,7 @@ async def test_naming_the_visitors_thread_after_the_login_speaks_as_the_user(
     before = await tab.sends("before", "message-one")
     await identify(running, tab, "10086")
 
-    new = await tab.sends(
-        "after", "message-two", conversation_id=before["conversation_id"]
-    )
+    new = await tab.sends("after", "message-two", conversation_id=before["conversation_id"])
 
     assert new["conversation_id"] != before["conversation_id"]
     entries = await running.space.entries(kind="message")

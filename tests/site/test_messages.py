@@ -343,9 +343,7 @@ async def test_a_rating_becomes_an_event_of_the_timeline(running: Running) -> No
     tab = await (await running.visitor()).connect()
     new = await tab.sends("hello", KEY)
 
-    re = await tab.say(
-        "rate", conversation_id=new["conversation_id"], score=5, comment="很好"
-    )
+    re = await tab.say("rate", conversation_id=new["conversation_id"], score=5, comment="很好")
     await tab.expect("ack", re=re)
 
     (event,) = await running.space.entries(event="conversation.rated")
@@ -505,6 +503,4 @@ async def test_closing_and_reopening_reach_the_tabs(running: Running) -> None:
     assert opened["state"] == "opened"
     assert (closed["state"], closed["closed"]["reason"]) == ("closed", "agent")
     assert reopened["state"] == "reopened"
-    assert {f["conversation_id"] for f in (opened, closed, reopened)} == {
-        new["conversation_id"]
-    }
+    assert {f["conversation_id"] for f in (opened, closed, reopened)} == {new["conversation_id"]}

@@ -133,7 +133,7 @@ async def test_a_client_that_does_not_read_is_sent_away_with_4503(
     conversation = await talk(running, slow, 0)
     await fine.expect("msg.new")
     assert slow.ws is not None
-    stuck = [each for each in running.site.registry._listeners if each.visitor == slow.visitor][0]
+    stuck = next(iter(running.site.registry._listeners))  # the first that came
     blocked = asyncio.Event()
     original = stuck._ws.send_str  # type: ignore[attr-defined]
 

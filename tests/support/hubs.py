@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -93,7 +94,7 @@ class RunningHub:
         async with self._http.request(
             method,
             self.hub.url + path,
-            data=data,
+            data=None if data is None else BytesIO(data),
             headers=sent,
             params=params,
             allow_redirects=False,
