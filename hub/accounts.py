@@ -136,5 +136,17 @@ class Switches:
                 break
         await self.refresh()
         if switch == "inbound" and value == "on" and name != "all":
-            channel, _, account = name.partition(":")
-            await self._store.inbox.release(channel, account)
+            await self._release(name)
+
+    async def release_held(self) -> int:
+        """Let the router have what is still held of accounts that are on; return how many.
+
+        Other processes go on holding items until they have seen the switch, a spool may bring
+        some later still, and the configuration may have changed since the last start.
+        """
+        names = [name for name in self._configured if self.value(name, "inbound") == "on"]
+        return sum([await self._release(name) for name in names if name != "all"])
+
+    async def _release(self, name: str) -> int:
+        channel, _, account = name.partition(":")
+        return await self._store.inbox.release(channel, account)

@@ -82,6 +82,9 @@ class Cleaner:
     async def look_up(self, job: Job) -> Result | None:
         return None  # doing it again is safe
 
+    def settle_s(self, job: Job) -> float:
+        return 0.0
+
     def failed(self, job: Job, failure: Failure) -> Result | None:
         return None
 

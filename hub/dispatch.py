@@ -6,7 +6,8 @@ is in doubt is looked up, entries of one ticket go strictly in order (the lane s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -18,11 +19,11 @@ from hub.ids import SpaceKey
 from hub.inbox_writer import Overloaded
 from hub.jobs import Paused, Result, to_result
 from hub.plugin_host import PluginHost
-from hub.store.interface import Store
+from hub.store.interface import Store, StoreError
 from normalizer.addresses import parse_address
 from normalizer.drafts import Actor, Command
 from normalizer.model import Direction, Role
-from normalizer.outcomes import Failure, Gone, Rejected, Temporary
+from normalizer.outcomes import Failure, Gone, OutcomeUnknown, Rejected, Temporary
 from normalizer.parts import plain_text
 from normalizer.tickets import (
     BackendEvent,
@@ -66,13 +67,15 @@ class Dispatcher:
 
     async def run(self, job: Job) -> Result | None:
         backend = self._backend(job)
-        known = await self._maps.get(self._map_id(job))
+        with _nothing_sent_yet():
+            known = await self._maps.get(self._map_id(job))
         if job.task == "change":
             return await self._change(backend, job, known)
-        entry = await self._entry(backend, job)
+        with _nothing_sent_yet():
+            entry, wakes = await self._entry(backend, job)
         if known is None:
             return await self._create(backend, job, entry)
-        return await self._append(backend, job, known, entry)
+        return await self._append(backend, job, known, entry, wakes)
 
     async def look_up(self, job: Job) -> Result | None:
         """Adopt what an attempt in doubt left at the backend."""
@@ -80,18 +83,26 @@ class Dispatcher:
         if job.task == "change":
             return None  # a change reads before it writes: doing it again is safe
         known = await self._maps.get(self._map_id(job))
-        entry = await self._entry(backend, job)
+        entry, _ = await self._entry(backend, job)
         if known is not None:
-            found = await backend.find_entry(_ref(known), entry.key)
-            return None if found is None else {}
+            try:
+                found = await backend.find_entry(_ref(known), entry.key)
+            except Gone:
+                return None  # the next attempt goes on with what came after it, and looks there
+            return None if found is None else await self._linked(backend, known)
         conversation, requester = await self._people(job)
         ticket = await backend.find_ticket(conversation.id, requester)
         if ticket is None:
             return None
-        saved = await self._remember(job, conversation.id, ticket, requester.hub_id)
-        if await backend.find_entry(ticket, entry.key) is None:
-            await backend.append(ticket, entry, reopen=False)
+        requester_id = await self._ensure_requester(backend, requester)
+        saved = await self._adopt(backend, job, conversation.id, ticket, requester_id, entry)
         return await self._linked(backend, saved)
+
+    def settle_s(self, job: Job) -> float:
+        backend = self._backends.get(job.backend)
+        if backend is None or job.task == "change":
+            return 0.0
+        return backend.capabilities.settle_seconds
 
     def failed(self, job: Job, failure: Failure) -> Result | None:
         return None
@@ -107,37 +118,28 @@ class Dispatcher:
     async def _create(self, backend: TicketBackend, job: Job, entry: TicketEntry) -> Result | None:
         if job.task != "append":
             return None  # there is no ticket that a failed answer could reopen
-        conversation, requester = await self._people(job)
+        with _nothing_sent_yet():
+            conversation, requester = await self._people(job)
         if job.attempts > 1:
             adopted = await self.look_up(job)
             if adopted is not None:
                 return adopted
         requester_id = await self._ensure_requester(backend, requester)
         ticket = await backend.create_ticket(
-            NewTicket(
-                key=conversation.id,
-                requester=requester,
-                subject=_subject(conversation, entry),
-                first=entry,
-                queue=conversation.queue,
-                priority=Priority(conversation.priority),
-                tags=conversation.tags,
-            ),
-            requester_id,
+            _new_ticket(conversation.id, conversation, requester, entry), requester_id
         )
         saved = await self._remember(job, conversation.id, ticket, requester_id)
-        return await self._linked(backend, saved)
+        return await self._written(backend, saved)
 
     async def _append(
-        self, backend: TicketBackend, job: Job, known: TicketMap, entry: TicketEntry
+        self, backend: TicketBackend, job: Job, known: TicketMap, entry: TicketEntry, wakes: bool
     ) -> Result | None:
-        reopen = entry.author == "customer" or job.task in ("failed_answer", "refused_answer")
         try:
-            await backend.append(_ref(known), entry, reopen=reopen)
+            await backend.append(_ref(known), entry, reopen=wakes)
         except Gone as gone:
             moved = await self._succeed(backend, job, known, gone, entry)
-            return await self._linked(backend, moved)
-        return await self._linked(backend, known) if reopen else None
+            return await self._written(backend, moved)
+        return await self._written(backend, known) if wakes else None
 
     async def _succeed(
         self, backend: TicketBackend, job: Job, known: TicketMap, gone: Gone, entry: TicketEntry
@@ -145,31 +147,45 @@ class Dispatcher:
         """The ticket is gone: go on with its successor, or open a follow-up ticket."""
         if gone.successor is not None:
             moved = replace(known, ticket=gone.successor, number="", url="", version="")
-            await backend.append(_ref(moved), entry, reopen=True)
-            await self._maps.put([moved])
+            await self._maps.put([moved])  # before the call: what is in doubt is looked up there
+            if await backend.find_entry(_ref(moved), entry.key) is None:
+                await backend.append(_ref(moved), entry, reopen=True)
             return moved
         conversation, requester = await self._people(job)
         followups = known.followups + 1
         key = f"{conversation.id}.{followups + 1}"
         ticket = await backend.find_ticket(key, requester)
-        if ticket is None:
-            ticket = await backend.create_ticket(
-                NewTicket(
-                    key=key,
-                    requester=requester,
-                    subject=_subject(conversation, entry),
-                    first=entry,
-                    queue=conversation.queue,
-                ),
-                known.requester,
+        if ticket is not None:
+            return await self._adopt(
+                backend, job, key, ticket, known.requester, entry, followups=followups
             )
+        ticket = await backend.create_ticket(
+            _new_ticket(key, conversation, requester, entry), known.requester
+        )
         return await self._remember(job, key, ticket, known.requester, followups)
+
+    async def _adopt(
+        self,
+        backend: TicketBackend,
+        job: Job,
+        key: str,
+        ticket: TicketRef,
+        requester: str,
+        entry: TicketEntry,
+        *,
+        followups: int = 0,
+    ) -> TicketMap:
+        """Go on with a ticket that an earlier attempt made, and see that the entry is on it."""
+        saved = await self._remember(job, key, ticket, requester, followups)
+        if await backend.find_entry(ticket, entry.key) is None:
+            await backend.append(ticket, entry, reopen=False)
+        return saved
 
     async def _change(
         self, backend: TicketBackend, job: Job, known: TicketMap | None
     ) -> Result | None:
-        if known is None:
-            raise Temporary("the ticket is not made yet")
+        if known is None:  # the lane is in order: making it was given up before
+            raise Rejected("there is no ticket to change: it could not be made")
         wanted = job.args
         change = Change(
             status=Status(wanted["status"]) if "status" in wanted else None,
@@ -225,6 +241,15 @@ class Dispatcher:
         await self._maps.put([saved])
         return saved
 
+    async def _written(self, backend: TicketBackend, known: TicketMap) -> Result:
+        """Return what the ticket is like now. The write behind us must not be repeated."""
+        try:
+            return await self._linked(backend, known)
+        except Failure as failure:
+            raise OutcomeUnknown(
+                f"it was written, but not read back: {failure.reason}"
+            ) from failure
+
     async def _linked(self, backend: TicketBackend, known: TicketMap) -> Result:
         now = await backend.read(_ref(known))
         link = TicketLink(
@@ -248,9 +273,10 @@ class Dispatcher:
         addresses = await self._store.table(AddressDoc).get_many(customer.addresses)
         return conversation, _requester(customer, list(addresses.values()), self._timeline_url)
 
-    async def _entry(self, backend: TicketBackend, job: Job) -> TicketEntry:
+    async def _entry(self, backend: TicketBackend, job: Job) -> tuple[TicketEntry, bool]:
+        """Return what is written on the ticket, and whether it wakes the ticket up."""
         if job.task == "refused_answer":
-            return TicketEntry(
+            note = TicketEntry(
                 key=job.id,
                 author="system",
                 channel="hub",
@@ -258,6 +284,7 @@ class Dispatcher:
                 internal=True,
                 text=f"This answer was not sent: {job.args['reason']}\n\n{job.args['text']}",
             )
+            return _cut(note, backend.capabilities.max_entry_chars), True
         entry = await self._store.table(Entry).get(job.entry)
         if entry is None or entry.erased:
             raise Rejected("the entry was erased")
@@ -265,19 +292,45 @@ class Dispatcher:
         if job.task == "failed_answer":
             made = replace(
                 made,
-                key=f"{entry.id}:{job.args.get('state', 'failed')}",
+                key=job.id,  # not the entry's: it may fail again after a redrive
                 author="system",
                 internal=True,
                 text=f"This answer is {job.args.get('state')}: {job.args.get('reason')}\n\n"
                 f"{made.text}",
             )
-        limit = backend.capabilities.max_entry_chars
-        if len(made.text) > limit:
-            made = replace(made, text=made.text[: limit - 1] + "…")
+        made = _cut(made, backend.capabilities.max_entry_chars)
+        wakes = job.task == "failed_answer" or (made.author == "customer" and not entry.automatic)
         for answer in await self._host.ask("render_for_ticket", entry=made, backend=backend.name):
             if isinstance(answer.value, TicketEntry):
-                return answer.value
-        return made
+                return answer.value, wakes
+        return made, wakes
+
+
+@contextmanager
+def _nothing_sent_yet() -> Iterator[None]:
+    """Around what is read before the first call: the database's trouble leaves no doubt."""
+    try:
+        yield
+    except StoreError as error:
+        raise Temporary(str(error)) from error
+
+
+def _new_ticket(
+    key: str, conversation: Conversation, requester: Requester, entry: TicketEntry
+) -> NewTicket:
+    return NewTicket(
+        key=key,
+        requester=requester,
+        subject=_subject(conversation, entry),
+        first=entry,
+        queue=conversation.queue,
+        priority=Priority(conversation.priority),
+        tags=conversation.tags,
+    )
+
+
+def _cut(entry: TicketEntry, limit: int) -> TicketEntry:
+    return entry if len(entry.text) <= limit else replace(entry, text=entry.text[: limit - 1] + "…")
 
 
 def _ref(known: TicketMap) -> TicketRef:
@@ -376,7 +429,8 @@ def _command(backend: str, event: BackendEvent, conversation: str) -> tuple[str,
             "agent": str(event.data.get("agent", "")),
             "agent_name": event.entry.author_name,
         }
-        if event.entry.internal:
+        # Only what an agent wrote for the customer goes out, and only if nobody else sent it.
+        if event.entry.internal or event.already_sent or event.entry.author != "agent":
             return "note", {**said, "text": event.entry.text}
         return "reply", {**said, "parts": [{"type": "text", "text": event.entry.text}]}
     if event.kind in ("status", "assignee", "priority", "tags") and not event.by_us:

@@ -318,6 +318,7 @@ class Job(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id
     lease: str = ""  # the token of the lane's lease under which it is being sent
     outcome: dict[str, Any] = {}  # kept here until its item is committed
     reason: str = ""
+    failing_since: datetime | None = None  # temporary failures in a row: when to give up
     settle_until: datetime | None = None
     expire_at: datetime | None = None
 

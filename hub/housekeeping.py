@@ -48,18 +48,22 @@ class Housekeeping:
                 await self._switches.refresh()
                 if self._clock.monotonic() - looked_at >= SILENCE_EVERY_S:
                     looked_at = self._clock.monotonic()
-                    await self.close_silent()
+                    await self.look()
             except (StoreError, Overloaded) as error:
                 log.info("housekeeping_waits", reason=str(error))
             await asyncio.sleep(EVERY_S)
 
-    async def close_silent(self) -> int:
-        """Close conversations nobody spoke in for too long; return how many."""
+    async def look(self) -> None:
+        """Do what is due, unless another process has done it a moment ago."""
         leases = await self._store.lanes.claim(
             ["housekeeping"], self._owner, SILENCE_EVERY_S - EVERY_S
         )
-        if not leases:
-            return 0
+        if leases:
+            await self._switches.release_held()
+            await self.close_silent()
+
+    async def close_silent(self) -> int:
+        """Close conversations nobody spoke in for too long; return how many."""
         before = self._clock.now() - self._silence
         silent = await self._store.table(Conversation).find(
             {"state": "open", "active_at": {"$lt": before}},

@@ -17,7 +17,8 @@ import structlog
 from hub.documents import InboxItem
 from hub.spool import Record, Spool, SpoolError
 from hub.steps import reached
-from hub.store.interface import InboxStore, StoreError, Unavailable
+from hub.store.codec import unstorable
+from hub.store.interface import InboxStore, NotStorable, StoreError, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +98,8 @@ class InboxWriter:
             raise Overloaded("the hub is stopping")
         if not may_spool and self._spooling:
             raise Overloaded("the database cannot be reached: try again in a few seconds")
+        if (refused := unstorable(item)) is not None:
+            raise refused  # the spool would take it, and the inbox never
         waiting = _Waiting(item, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._work.set()
@@ -136,7 +139,8 @@ class InboxWriter:
                 async with asyncio.timeout(self._budget_s):
                     results = await self._inbox.put([waiting.item for waiting in group])
             except (Unavailable, TimeoutError) as error:
-                self._begin_spooling(str(error) or f"no commit within {self._budget_s} s")
+                if self._spool is not None:
+                    self._begin_spooling(str(error) or f"no commit within {self._budget_s} s")
             else:
                 self.stored.set()
                 _settle(group, results)
@@ -197,8 +201,11 @@ class InboxWriter:
         async with asyncio.timeout(DRAIN_DEADLINE_S):
             results = await self._inbox.put(items)
         for item, error in zip(items, results, strict=True):
-            if error is not None:
+            if isinstance(error, NotStorable):
                 log.error("spooled_item_refused", item=item.id, reason=str(error))
+            elif error is not None:
+                log.warning("spooled_item_not_taken", item=item.id, reason=str(error))
+                raise error  # it was acknowledged: it stays in the spool until it is taken
         reached("spool.2")
         self.stored.set()
 

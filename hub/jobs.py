@@ -4,15 +4,17 @@
     in the job -> 5 put its item into the inbox -> 6 the job is done
 
 A crashed worker's lane is found when its lease ends; whoever takes over a job that was being
-sent treats it as unknown: it is looked up, never blindly sent again.
+sent treats it as unknown: it is looked up, never blindly sent again. A job is written under the
+lease it was taken with, so that a worker who was only too slow changes nothing any more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import msgspec
@@ -21,7 +23,7 @@ from msgspec.structs import replace
 
 from hub.clock import Clock
 from hub.documents import DeadLetter, Job
-from hub.ids import new_id
+from hub.ids import encode128
 from hub.inbox_writer import Overloaded
 from hub.retry import (
     GIVE_UP,
@@ -38,7 +40,9 @@ from normalizer.outcomes import (
     Misconfigured,
     OutcomeUnknown,
     RateLimited,
+    Rejected,
     Temporary,
+    Unreachable,
     Unsupported,
 )
 
@@ -48,6 +52,8 @@ DUE_AT_ONCE = 200
 LANE_BATCH = 20
 IDLE_POLL_S = 0.5
 DONE_KEPT = timedelta(days=7)
+SETTLE_FOR = timedelta(seconds=SETTLE_FOR_S)
+TOO_SLOW_S = 1.0
 
 Result = dict[str, Any]
 TakeIn = Callable[[str, str, Outcome], Awaitable[None]]
@@ -62,6 +68,10 @@ class Paused(Exception):
         self.seconds = seconds
 
 
+class _LaneLost(Exception):
+    """Another worker has the lane by now, or somebody else has changed the job."""
+
+
 class Handler(Protocol):
     """What a kind of job does. One attempt each; no retries, no sleeping inside."""
 
@@ -71,7 +81,12 @@ class Handler(Protocol):
 
     async def look_up(self, job: Job) -> Result | None:
         """Find out what became of an attempt in doubt: the result if it was done, None if it
-        surely was not. Raises Unsupported when nobody can say."""
+        surely was not. Raises Unsupported, Rejected or Unreachable when nobody can say; anything
+        else means: ask again."""
+        ...
+
+    def settle_s(self, job: Job) -> float:
+        """How long after an attempt a look-up may miss what it did."""
         ...
 
     def failed(self, job: Job, failure: Failure) -> Result | None:
@@ -170,6 +185,8 @@ class LaneWorkers:
         park_s = 0.0
         try:
             park_s = await self._run_lane(lease)
+        except _LaneLost as lost:
+            log.warning("lane_lost", lane=lease.lane, reason=str(lost))
         except StoreError as error:
             log.warning("lane_interrupted", lane=lease.lane, reason=str(error))
             park_s = 1.0
@@ -193,109 +210,129 @@ class LaneWorkers:
                 wait_s = (job.due_at - self._clock.now()).total_seconds()
                 if wait_s > 0:
                     return wait_s
+                ends = asyncio.get_running_loop().time() + self._lease_s / 2
                 if not await self._store.lanes.renew(lease, self._lease_s):
-                    log.warning("lane_lost", lane=lease.lane)
-                    return 0.0
-                rest_s = await self._run_job(job, lease)
+                    raise _LaneLost("its lease ended before the next job")
+                rest_s = await self._run_job(job, lease, ends)
                 if rest_s > 0 or self._stopping:
                     return rest_s
         return 0.0
 
-    async def _run_job(self, job: Job, lease: LaneLease) -> float:
-        """Bring a job one attempt further. Return 0 when the lane can go on with the next."""
+    async def _run_job(self, job: Job, lease: LaneLease, ends: float) -> float:
+        """Bring a job one attempt further. Return 0 when the lane can go on with the next.
+
+        ``ends`` is when half of the lease is over (the event loop's time): no call outlives it.
+        """
         handler = self._handlers[job.kind]
         if job.state == "outcome":
-            return await self._tell(job)
+            return await self._tell(await self._take(job, lease))
         if job.state in ("sending", "settling"):
-            return await self._settle(job, handler, lease)
-        sending = replace(
-            job, state="sending", lease=lease.token, attempts=job.attempts + 1, reason=""
+            return await self._settle(await self._take(job, lease), handler, ends)
+        sending = await self._take(
+            job, lease, state="sending", attempts=job.attempts + 1, reason=""
         )
-        if not await self._jobs.swap(sending, {"live": True, "state": job.state}):
-            return 0.0
+        if asyncio.get_running_loop().time() >= ends:
+            return await self._not_done(sending, TOO_SLOW_S, "the database was too slow")
         reached("jobs.2")
         try:
-            async with asyncio.timeout(self._lease_s / 2):
+            async with asyncio.timeout_at(ends):
                 result = await handler.run(sending)
         except Paused as paused:
-            return await self._again(
-                replace(sending, attempts=job.attempts), paused.seconds, paused.reason
-            )
+            return await self._not_done(sending, paused.seconds, paused.reason)
         except RateLimited as limited:
-            return await self._again(
-                replace(sending, attempts=job.attempts), limited.retry_after, limited.reason
-            )
+            return await self._not_done(sending, limited.retry_after, limited.reason)
         except Misconfigured as error:
-            return await self._again(
-                replace(sending, attempts=job.attempts), MISCONFIGURED_S, error.reason
-            )
+            return await self._not_done(sending, MISCONFIGURED_S, error.reason)
         except Temporary as error:
-            if self._clock.now() - job.due_at > GIVE_UP or job.attempts > 1000:
+            since = sending.failing_since or self._clock.now()
+            if self._clock.now() - since > GIVE_UP:
                 return await self._give_up(sending, handler, error)
-            return await self._again(sending, backoff_s(sending.attempts), error.reason)
+            again = replace(sending, failing_since=since)
+            return await self._again(again, backoff_s(sending.attempts), error.reason)
         except OutcomeUnknown as error:
-            return await self._in_doubt(sending, error.reason)
+            return await self._in_doubt(sending, handler, error.reason)
         except Failure as failure:
             return await self._give_up(sending, handler, failure)
         except TimeoutError:
-            return await self._in_doubt(sending, "no answer in time")
+            return await self._in_doubt(sending, handler, "no answer in time")
         except Exception as error:
             log.exception("job_failed", job=job.id, kind=job.kind)
-            return await self._in_doubt(sending, f"{type(error).__name__}: {error}")
+            return await self._in_doubt(sending, handler, f"{type(error).__name__}: {error}")
         reached("jobs.3")
         return await self._done(sending, result)
+
+    async def _not_done(self, sending: Job, seconds: float, reason: str) -> float:
+        """Wait for something that is not the job's fault: it costs no attempt."""
+        free = replace(sending, attempts=sending.attempts - 1, failing_since=None)
+        return await self._again(free, seconds, reason)
 
     async def _again(self, job: Job, seconds: float, reason: str) -> float:
         log.info("job_again", job=job.id, kind=job.kind, seconds=round(seconds, 1), reason=reason)
         due_at = self._clock.now() + timedelta(seconds=seconds)
-        await self._jobs.put([replace(job, state="ready", due_at=due_at, reason=reason)])
+        await self._keep(job, state="ready", due_at=due_at, settle_until=None, reason=reason)
         return seconds
+
+    # --- whose job it is -----------------------------------------------------------------------
+
+    async def _take(self, job: Job, lease: LaneLease, **changes: Any) -> Job:
+        """Make the job this lease's. Raises _LaneLost when somebody else was there first."""
+        if job.state in ("sending", "settling") and job.lease != lease.token:
+            log.warning("job_taken_over", job=job.id, kind=job.kind)
+        taken = replace(job, lease=lease.token, **changes)
+        expect = {"live": True, "state": job.state, "lease": job.lease or None}
+        if not await self._jobs.swap(taken, expect):
+            raise _LaneLost(f"{job.id} was taken or changed by somebody else")
+        return taken
+
+    async def _keep(self, job: Job, **changes: Any) -> Job:
+        """Write what became of the job. Raises _LaneLost when another lease has it."""
+        kept = replace(job, **changes)
+        if not await self._jobs.swap(kept, {"live": True, "lease": job.lease}):
+            raise _LaneLost(f"{job.id} was taken over by another worker")
+        return kept
 
     # --- in doubt ------------------------------------------------------------------------------
 
-    async def _in_doubt(self, job: Job, reason: str) -> float:
-        now = self._clock.now()
+    async def _in_doubt(self, job: Job, handler: Handler, reason: str) -> float:
         log.warning("job_in_doubt", job=job.id, kind=job.kind, reason=reason)
-        await self._jobs.put(
-            [
-                replace(
-                    job,
-                    state="settling",
-                    reason=reason,
-                    due_at=now + timedelta(seconds=SETTLE_FIRST_S),
-                    settle_until=now + timedelta(seconds=SETTLE_FOR_S),
-                )
-            ]
-        )
-        return SETTLE_FIRST_S
+        return await self._keep_settling(job, self._until(job, handler), reason)
 
-    async def _settle(self, job: Job, handler: Handler, lease: LaneLease) -> float:
+    def _until(self, job: Job, handler: Handler) -> datetime:
+        """Return until when a doubt that begins now may be settled by look-ups."""
+        return self._clock.now() + timedelta(seconds=handler.settle_s(job)) + SETTLE_FOR
+
+    async def _settle(self, job: Job, handler: Handler, ends: float) -> float:
         """Find out what became of an attempt that nobody knows the end of."""
-        if job.state == "sending" and job.lease != lease.token:
-            log.warning("job_taken_over", job=job.id, kind=job.kind)
-        now = self._clock.now()
-        until = job.settle_until or now + timedelta(seconds=SETTLE_FOR_S)
+        until = job.settle_until or self._until(job, handler)
         try:
-            async with asyncio.timeout(self._lease_s / 2):
+            async with asyncio.timeout_at(ends):
                 result = await handler.look_up(job)
+        except Paused as paused:
+            until = max(until, self._until(job, handler))
+            return await self._keep_settling(job, until, paused.reason, paused.seconds)
         except Unsupported:
             if handler.holds_lane(job):
                 return await self._keep_settling(job, until, "nobody can say what became of it")
             return await self._unknown(job, handler)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the doubt goes on
-            if now < until or handler.holds_lane(job):
-                return await self._keep_settling(job, until, f"look-up failed: {error}")
+        except (Rejected, Unreachable) as failure:
+            return await self._unknown(replace(job, reason=failure.reason), handler)
+        except Exception as error:  # noqa: BLE001 - kept as the job's reason; the doubt goes on
+            if self._clock.now() < until or handler.holds_lane(job):
+                reason = f"look-up failed: {type(error).__name__}: {error}"
+                return await self._keep_settling(job, until, reason)
             return await self._unknown(job, handler)
-        if result is None:
-            return await self._again(job, 0.001, "the look-up says it was not done")
-        return await self._done(replace(job, reason=""), result)
+        if result is not None:
+            return await self._done(replace(job, reason=""), result)
+        if self._clock.now() < until - SETTLE_FOR:
+            return await self._keep_settling(job, until, "not there, but it may still turn up")
+        return await self._again(job, 0.001, "the look-up says it was not done")
 
-    async def _keep_settling(self, job: Job, until: Any, reason: str) -> float:
-        due_at = self._clock.now() + timedelta(seconds=SETTLE_FIRST_S)
-        await self._jobs.put(
-            [replace(job, state="settling", settle_until=until, due_at=due_at, reason=reason)]
-        )
-        return SETTLE_FIRST_S
+    async def _keep_settling(
+        self, job: Job, until: datetime, reason: str, seconds: float = SETTLE_FIRST_S
+    ) -> float:
+        due_at = self._clock.now() + timedelta(seconds=seconds)
+        await self._keep(job, state="settling", settle_until=until, due_at=due_at, reason=reason)
+        return seconds
 
     async def _unknown(self, job: Job, handler: Handler) -> float:
         """Step aside: a person has to look. The lane goes on."""
@@ -306,63 +343,68 @@ class LaneWorkers:
 
     async def _give_up(self, job: Job, handler: Handler, failure: Failure) -> float:
         log.error("job_gave_up", job=job.id, kind=job.kind, reason=failure.reason)
-        channel, account = await handler.address_of(job)
-        now = self._clock.now()
-        await self._store.table(DeadLetter).insert(
-            [
-                DeadLetter(
-                    id=new_id("ded"),
-                    kind="job",
-                    reason=failure.reason,
-                    stage=f"{job.kind}:{failure.verdict}",
-                    channel=channel,
-                    account=account,
-                    ref=job.id,
-                    at=now,
-                    day=f"{now:%Y-%m-%d}",
-                    state="open",
-                    attempts=job.attempts,
-                )
-            ]
-        )
         reason = f"{failure.verdict}: {failure.reason}"
-        return await self._done(replace(job, reason=reason), handler.failed(job, failure))
+        return await self._done(
+            replace(job, reason=reason, failing_since=None), handler.failed(job, failure)
+        )
 
     async def _done(self, job: Job, result: Result | None) -> float:
-        if result is None:
+        """Keep the end in the job before anybody is told, so that it is told once."""
+        if result is None and not job.reason:
             await self._finish(job)
             return 0.0
-        kept = replace(job, state="outcome", outcome=result)
-        await self._jobs.put([kept])
+        kept = await self._keep(job, state="outcome", outcome=result or {})
         reached("jobs.4")
         return await self._tell(kept)
 
     async def _tell(self, job: Job) -> float:
         """Let the outcome come in as an item; it stays in the job until that is durable."""
         channel, account = await self._handlers[job.kind].address_of(job)
-        draft = Outcome(
-            key=f"{job.id}:{job.attempts}:{job.outcome.get('state', '')}",
-            at=self._clock.now(),
-            job=job.id,
-            kind=job.kind,
-            entry=job.entry,
-            conversation=job.conversation,
-            backend=job.backend,
-            result=job.outcome,
-        )
-        try:
-            await self._take_in(channel, account, draft)
-        except Overloaded as error:
-            log.warning("outcome_waits", job=job.id, reason=str(error))
-            return 1.0
+        if job.reason:
+            await self._store.table(DeadLetter).insert([self._dead_letter(job, channel, account)])
+        if job.outcome:
+            draft = Outcome(
+                key=f"{job.id}:{job.attempts}:{job.outcome.get('state', '')}",
+                at=self._clock.now(),
+                job=job.id,
+                kind=job.kind,
+                entry=job.entry,
+                conversation=job.conversation,
+                backend=job.backend,
+                result=job.outcome,
+            )
+            try:
+                await self._take_in(channel, account, draft)
+            except Overloaded as error:
+                log.warning("outcome_waits", job=job.id, reason=str(error))
+                return 1.0
         reached("jobs.5")
         await self._finish(job)
         return 0.0
 
+    def _dead_letter(self, job: Job, channel: str, account: str) -> DeadLetter:
+        """Return the letter of a job that gave up; telling it twice makes the same one."""
+        verdict, _, reason = job.reason.partition(": ")
+        now = self._clock.now()
+        tail = hashlib.sha256(f"{job.id}|{job.attempts}".encode()).digest()[:10]
+        sorts_by = int(job.due_at.timestamp() * 1000)
+        return DeadLetter(
+            id=f"ded_{encode128(sorts_by << 80 | int.from_bytes(tail))}",
+            kind="job",
+            reason=reason,
+            stage=f"{job.kind}:{verdict}",
+            channel=channel,
+            account=account,
+            ref=job.id,
+            at=now,
+            day=f"{now:%Y-%m-%d}",
+            state="open",
+            attempts=job.attempts,
+        )
+
     async def _finish(self, job: Job) -> None:
         state = "done" if not job.reason else "dead"
-        expire_at = self._clock.now() + DONE_KEPT
-        await self._jobs.put([replace(job, live=False, state=state, expire_at=expire_at)])
+        await self._keep(job, live=False, state=state, expire_at=self._clock.now() + DONE_KEPT)
         reached("jobs.6")
 
 

@@ -8,9 +8,16 @@ from typing import Any
 from hub.contract import Connector, Outgoing
 from hub.documents import AddressDoc, Entry, Job
 from hub.jobs import Paused, Result
-from hub.store.interface import Store
+from hub.store.interface import Store, StoreError
 from normalizer.drafts import DeliveryState
-from normalizer.outcomes import Accepted, Failure, OutcomeUnknown, Rejected, Unreachable
+from normalizer.outcomes import (
+    Accepted,
+    Failure,
+    OutcomeUnknown,
+    Rejected,
+    Temporary,
+    Unreachable,
+)
 
 Find = Callable[[str, str], Connector[Any] | None]
 IsOn = Callable[[str, str], bool]
@@ -25,7 +32,12 @@ class Sender:
         self._outbound_on = outbound_on
 
     async def run(self, job: Job) -> Result | None:
-        entry, address = await self._load(job)
+        try:
+            entry, address = await self._load(job)
+        except StoreError as error:  # nothing has left the hub yet
+            raise Temporary(str(error)) from error
+        if entry.recalled:
+            raise Rejected("the answer was recalled before it was sent")
         if not self._outbound_on(entry.channel, entry.account):
             raise Paused(f"sending is switched off for {entry.channel}:{entry.account}")
         connector = self._of(entry)
@@ -39,12 +51,16 @@ class Sender:
         found = await connector.find_sent(_outgoing(entry, address, job))
         return None if found is None else _told(found, job)
 
+    def settle_s(self, job: Job) -> float:
+        return 0.0
+
     def failed(self, job: Job, failure: Failure) -> Result | None:
         unknown = isinstance(failure, OutcomeUnknown)
         return {
-            "state": DeliveryState.UNKNOWN if unknown else DeliveryState.FAILED,
+            "state": str(DeliveryState.UNKNOWN if unknown else DeliveryState.FAILED),
             "code": failure.code or str(failure.verdict),
             "reason": failure.reason,
+            **_round(job),
         }
 
     def holds_lane(self, job: Job) -> bool:
@@ -58,8 +74,6 @@ class Sender:
         entry = await self._store.table(Entry).get(job.entry)
         if entry is None or entry.erased:
             raise Rejected("the answer was erased before it was sent")
-        if entry.recalled:
-            raise Rejected("the answer was recalled before it was sent")
         address = await self._store.table(AddressDoc).get(entry.address)
         if address is None or address.erased:
             raise Unreachable("the address was erased")
@@ -91,4 +105,13 @@ def _outgoing(entry: Entry, address: AddressDoc, job: Job) -> Outgoing:
 
 
 def _told(accepted: Accepted, job: Job) -> Result:
-    return {"state": str(accepted.state), "vendor_ids": list(accepted.vendor_ids)}
+    return {
+        "state": str(accepted.state),
+        "vendor_ids": list(accepted.vendor_ids),
+        **_round(job),
+    }
+
+
+def _round(job: Job) -> Result:
+    """What a redriven send says outranks what was said of it before."""
+    return {"round": job.args["round"]} if "round" in job.args else {}

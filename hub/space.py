@@ -43,7 +43,7 @@ def space_key(settings: HubSettings) -> SpaceKey:
 
 def _make_key(path: Path) -> None:
     """Write a new key durably; of two processes that start at once only one makes it."""
-    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary = path.with_suffix(f".{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.write(descriptor, base64.b64encode(secrets.token_bytes(32)) + b"\n")
@@ -52,11 +52,20 @@ def _make_key(path: Path) -> None:
         os.close(descriptor)
     try:
         os.link(temporary, path)
+        _fsync(path.parent)
         log.info("space_key_made", path=str(path), advice="keep a copy of it with your backups")
     except FileExistsError:
         log.debug("space_key_was_there", path=str(path))
     finally:
         temporary.unlink()
+
+
+def _fsync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def codec(settings: HubSettings) -> Codec:

@@ -310,7 +310,7 @@ class IsSlow(SampleWebhook):
         return super().parse(verified)
 
 
-class KeepsLoneSurrogates(SampleWebhook):
+class TrustsTheTypesOfFields(SampleWebhook):
     def parse(self, verified: Verified) -> Sequence[AnyDraft]:
         push = json.loads(verified.payload)
         address = Address(scheme="sample", account="main", kind="user", id="ann")
@@ -532,7 +532,7 @@ FAULTS: Mapping[type[Connector[Any]], str] = {
     RefusesInParse: "test_mutated_bodies_are_read_or_fail_like_any_code",
     Exits: "test_mutated_bodies_are_read_or_fail_like_any_code",
     IsSlow: "test_mutated_bodies_are_read_or_fail_like_any_code",
-    KeepsLoneSurrogates: "test_mutated_bodies_are_read_or_fail_like_any_code",
+    TrustsTheTypesOfFields: "test_mutated_bodies_are_read_or_fail_like_any_code",
     AnswersWithAFailure: "test_the_answer_is_pure_and_says_that_all_is_well",
     AnswersByChance: "test_the_answer_is_pure_and_says_that_all_is_well",
     LogsItsSecret: "test_secrets_are_in_no_error_and_no_log",

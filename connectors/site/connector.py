@@ -43,7 +43,7 @@ from hub import (
 )
 from normalizer.capabilities import Capabilities
 from normalizer.drafts import AnyDraft, Message, Profile
-from normalizer.outcomes import Accepted
+from normalizer.outcomes import Accepted, Unsupported
 
 log = structlog.get_logger(__name__)
 
@@ -168,10 +168,10 @@ class SiteConnector(Connector[SiteSettings]):
         )
 
     def answer(self, verified: Verified, drafts: Sequence[AnyDraft], clock: Clock) -> Answer:
-        (draft,) = drafts
-        assert isinstance(draft, Message)
-        ident = self.context.entry_id(draft)
-        ack = Ack(re=draft.key, server_msg_id=ident, ts=rfc3339(clock.now()))
+        client_id = verified.facts["client_msg_id"]
+        said = [draft for draft in drafts if isinstance(draft, Message)]
+        ident = self.context.entry_id(said[0]) if said else ""
+        ack = Ack(re=client_id, server_msg_id=ident, ts=rfc3339(clock.now()))
         return Answer(status=202, body=msgspec.json.encode(ack), content_type="application/json")
 
     def refusal(self, refused: Refused) -> Answer:
@@ -268,6 +268,10 @@ class SiteConnector(Connector[SiteSettings]):
 
         An in-app message is put into the user's inbox first.
         """
+        for part in message.parts:
+            kind = str(part.__struct_config__.tag)
+            if kind not in self.capabilities.sends:
+                raise Unsupported(f"the site's chat cannot show a {kind} part")
         if message.event == EVENT:
             owner = await self.site.inapp.keep(message)
             await self.site.tell_inbox_changed(owner)

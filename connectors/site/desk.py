@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -43,7 +43,8 @@ T = TypeVar("T")
 TYPING_TTL_MS = 6000
 CLOSED_FOR = timedelta(hours=24)
 _RECENT = 20_000  # messages of which this process remembers what they said
-_LOOKUP_S = 1.0  # how long a message waits for what it can do without
+_LOOKUP_S = 0.3  # how long a message waits for what it can do without
+_LOOKUPS_AGAIN_S = 2.0
 _OPEN_FOR_SURE = timedelta(hours=1)  # a thread that was open is not looked at again for so long
 
 
@@ -91,6 +92,7 @@ class Desk:
         self._limiter = limiter
         self._recent: OrderedDict[str, _Recent] = OrderedDict()
         self._open_until: OrderedDict[str, datetime] = OrderedDict()
+        self._no_lookups_until = 0.0
 
     # --- messages ------------------------------------------------------------------------------
 
@@ -111,7 +113,9 @@ class Desk:
         if len(self._recent) > _RECENT:
             self._recent.popitem(last=False)
         try:
-            if not await self._if_reachable(self._stored_before(session, draft, said), False):
+            if not await self._if_reachable(
+                lambda: self._stored_before(session, draft, said), False
+            ):
                 await self._store_message(session, audience, draft, raw, door)
         except BaseException as error:
             recent.failed = error if isinstance(error, Exception) else SiteError("internal", "")
@@ -157,29 +161,32 @@ class Desk:
     ) -> None:
         if draft.thread:
             audience = await self._audiences.with_thread(session, audience, draft.thread)
-            await self._if_reachable(self._check_open(audience, draft.thread), None)
+            await self._if_reachable(lambda: self._check_open(audience, draft.thread), None)
         self._limiter.take(session.id, "message", "message_hour")
         draft = replace(
             draft,
             parts=await self._uploads.resolved(session, draft.parts),
-            reply_to=await self._if_reachable(self._replied_to(audience, draft), None),
+            reply_to=await self._if_reachable(lambda: self._replied_to(audience, draft), None),
             # An address has one thread. What a verified user says is said by the user, also
             # when the client named the thread in which the visitor spoke before the login.
             thread="",
             profile=(session.user.profile if session.user else None) or draft.profile,
         )
-        await self._if_reachable(self._visitors.remember(session), None)
+        await self._if_reachable(lambda: self._visitors.remember(session), None)
         await self._deliver(draft, raw, door)
 
-    async def _if_reachable(self, lookup: Awaitable[T], otherwise: T) -> T:
-        """Await a look-up that a message can do without: the spool takes it all the same."""
+    async def _if_reachable(self, look_up: Callable[[], Awaitable[T]], otherwise: T) -> T:
+        """Look up what a message can do without: with the database away it goes to the spool."""
+        if self._clock.monotonic() < self._no_lookups_until:
+            return otherwise
         try:
             async with asyncio.timeout(_LOOKUP_S):
-                return await lookup
+                return await look_up()
         except SiteError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the message comes first
             log.warning("lookup_left_out", reason=f"{type(error).__name__}: {error}")
+            self._no_lookups_until = self._clock.monotonic() + _LOOKUPS_AGAIN_S
             return otherwise
 
     async def _replied_to(self, audience: Audience, draft: Message) -> str | None:

@@ -116,6 +116,9 @@ class Socket:
         try:
             either: list[asyncio.Future[Any]] = [reader, self._ended]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # the server is being shut, or the connection was lost
+            self._close(CODES["draining"].close)
+            raise
         finally:
             self._site.registry.remove(self)
             await _cancel(reader, self._follower)

@@ -56,7 +56,7 @@ class Access:
                 if route.scope != PUBLIC:
                     caller = await self.authenticate(request)
                     authorize(caller, route.scope)
-                    _hand_over(request, caller)
+                    hand_over(request, caller)
                 response = await route.handler(request)
             except Refusal as refusal:
                 response = refused(refusal)
@@ -119,7 +119,8 @@ class Access:
 ACCESS = web.AppKey("access", Access)
 
 
-def _hand_over(request: web.Request, caller: ApiKey) -> None:
+def hand_over(request: web.Request, caller: ApiKey) -> None:
+    """Put the caller where handlers look for it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", web.NotAppKeyWarning)  # plugins know it by this name
         request["api_key"] = caller

@@ -15,8 +15,6 @@ from hub.api.views import OperationView, operation_view
 from hub.documents import InboxItem, Operation
 from hub.plugin_context import PluginRoute
 from hub.rules import Refusal
-from normalizer.drafts import Actor, Command
-from normalizer.pipeline import StepContext, normalize
 
 if TYPE_CHECKING:
     from hub.app import Hub
@@ -35,7 +33,6 @@ class Commands:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._context = StepContext(channel="hub", default_region=hub.settings.default_region)
 
     async def run(
         self,
@@ -52,20 +49,11 @@ class Commands:
         self._hub.overload.admit_write()
         caller: ApiKey = request["api_key"]
         key = f"api|{caller.id}|{idempotency_key(request, key_in_body)}"
-        told = await self._hub.services.run_command(
-            name, self._as_routed(name, args), key=key, actor=caller.actor
-        )
+        told = await self._hub.services.run_command(name, args, key=key, actor=caller.actor)
         if told["state"] == "refused":
             raise Refusal(told["error"], told["detail"], told["status"], **told["result"])
         result = told["result"] if told["state"] == "done" else None
         return Ran(operation=told["operation"], key=key, result=result)
-
-    def _as_routed(self, name: str, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Clean the arguments as the router will, so that both see the same request."""
-        draft = Command(key="-", name=name, actor=Actor(kind="api"), args=dict(args))
-        cleaned = normalize(draft, self._context)
-        assert isinstance(cleaned, Command)
-        return dict(msgspec.to_builtins(cleaned.args))
 
 
 def pending(ran: Ran) -> OperationView:

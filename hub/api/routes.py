@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
@@ -141,10 +139,6 @@ def _add_sign_in(app: web.Application, hub: Hub, access: Access) -> None:
 
 
 async def _add_console(app: web.Application, hub: Hub) -> None:
-    found: Any = _module("hub.console.pages")
-    if found is not None:
-        await found.add_console(app, hub)
+    from hub.console import add_console  # its pages ask the routes of this module
 
-
-def _module(name: str) -> Any:
-    return importlib.import_module(name) if find_spec(name) is not None else None
+    await add_console(app, hub)

@@ -11,7 +11,7 @@ import jinja2
 import msgspec
 from aiohttp import web
 
-from hub.api.access import ACCESS, authorize
+from hub.api.access import ACCESS, authorize, hand_over
 from hub.api.keys import ApiKey
 from hub.api.people import People
 from hub.api.routes import ROUTES
@@ -39,7 +39,12 @@ SCOPE = "customers:read"
 CONVERSATIONS = 20
 PREVIEW_CHARS = 120
 HERE = Path(__file__).parent
-FILES = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
+FILES = {"console.css": "text/css", "console.js": "text/javascript"}
+ICON = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><path fill="#1d6f6a"'
+    b' d="M12 3h8a10 10 0 0 1 10 10v4a10 10 0 0 1-10 10H7a4 4 0 0 1-4-4V13a10 10 0 0 1 9-10z"/>'
+    b"</svg>"
+)
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
@@ -110,7 +115,8 @@ class Console:
         self._people = People(hub.store)
         self._feed = feed_of(hub)
         self._api = {(route.method, route.path): route for route in app[ROUTES]}
-        self._files = {name: (HERE / name).read_bytes() for name in FILES}
+        self._files = {name: (kind, (HERE / name).read_bytes()) for name, kind in FILES.items()}
+        self._files["icon.svg"] = ("image/svg+xml", ICON)
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(HERE),
             autoescape=True,
@@ -133,7 +139,7 @@ class Console:
             try:
                 caller = await self._access.authenticate(request)
                 authorize(caller, SCOPE)
-                request["api_key"] = caller
+                hand_over(request, caller)
                 return await handler(request)
             except Refusal as refusal:
                 if plain:
@@ -157,12 +163,14 @@ class Console:
 
     async def file(self, request: web.Request) -> web.StreamResponse:
         """Serve the style and the script, which hold no data, to anybody."""
-        name = request.match_info["name"]
-        if name not in FILES:
+        kind, body = self._files.get(request.match_info["name"], ("", b""))
+        if not kind:
             raise web.HTTPNotFound
-        headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
         return web.Response(
-            body=self._files[name], content_type=FILES[name], charset="utf-8", headers=headers
+            body=body,
+            content_type=kind,
+            charset="utf-8",
+            headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"},
         )
 
     # --- pages -----------------------------------------------------------------------------------

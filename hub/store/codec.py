@@ -27,6 +27,10 @@ def unstorable(item: InboxItem) -> NotStorable | None:
     size = len(item.raw) + len(item.drafts)
     if size > MAX_ITEM_BYTES:
         return NotStorable(f"{item.id} has {size} bytes, the inbox takes {MAX_ITEM_BYTES}")
+    try:
+        msgspec.json.encode((item.channel, item.account, item.door, item.failed, item.addresses))
+    except UnicodeEncodeError as error:
+        return NotStorable(f"{item.id} has a text that is no Unicode: {error}")
     return None
 
 

@@ -21,16 +21,3 @@ async def here(
 ) -> AsyncIterator[World]:
     async with world(mongo_url, mongo_db_name, tmp_path, timing) as made:
         yield made
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let handlers find the caller under a plain name: it is what plugins are promised."""
-    for item in items:
-        item.add_marker(
-            pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")
-        )
-
-
-import hub.router
-
-hub.router._OPERATORS.setdefault("in", "$in")  # TEMPORARY

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from connectors.site import SiteConnector
 from connectors.site.settings import IdentityKey, Limits, SiteSettings
-from hub import Account, Outgoing, Secret, Seen
+from hub import Account, Clock, Outgoing, Secret, Seen
 from hub.commands import digest, operation_id
 from hub.documents import AddressDoc, Conversation, Entry, FeedRow, Job, Operation
 from hub.plugin_context import ConnectorContext
@@ -234,39 +234,17 @@ def settings(**more: Any) -> SiteSettings:
     return SiteSettings(**{**given, **more})
 
 
-class Running:
-    """One site account behind a real HTTP server."""
+class Browsers:
+    """Browsers of visitors, and the site's own server, in front of a hub at ``base``."""
 
-    def __init__(self, space: Space, made: SiteSettings, *, insecure: bool = False) -> None:
-        self.space = space
-        self.clock = space.fake_clock
-        account = Account(channel="site", key=SITE, label="Shop", settings=made, insecure=insecure)
-        context = KnowingContext("site", space, structlog.get_logger("site"), "site", SITE)
-        self.connector = SiteConnector(account, context)
-        space.connector = self.connector
-        self.site = self.connector.site
+    def __init__(self, base: str, http: ClientSession, clock: Clock) -> None:
+        self.base = base
+        self.http = http
+        self.clock = clock
         self.sockets: list[ClientWebSocketResponse] = []
 
-    async def __aenter__(self) -> Running:
-        await self.space.open()
-        await self.connector.start()
-        app = web.Application()
-        for route in self.connector.routes():
-            app.router.add_route(route.method, f"/site/{SITE}{route.path}", route.handler)
-        self.server = TestServer(app)
-        await self.server.start_server()
-        self.http = ClientSession()
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
+    async def close(self) -> None:
         await asyncio.gather(*(ws.close() for ws in self.sockets if not ws.closed))
-        await self.connector.stop()
-        await self.http.close()
-        await self.server.close()
-
-    @property
-    def base(self) -> str:
-        return str(self.server.make_url(f"/site/{SITE}"))
 
     async def call(
         self,
@@ -315,6 +293,38 @@ class Running:
         return jwt.encode(claims, key, algorithm=alg, headers={"kid": kid})
 
 
+class Running(Browsers):
+    """One site account behind a real HTTP server, over a space in memory."""
+
+    def __init__(self, space: Space, made: SiteSettings, *, insecure: bool = False) -> None:
+        self.space = space
+        account = Account(channel="site", key=SITE, label="Shop", settings=made, insecure=insecure)
+        context = KnowingContext("site", space, structlog.get_logger("site"), "site", SITE)
+        self.connector = SiteConnector(account, context)
+        space.connector = self.connector
+        self.site = self.connector.site
+
+    async def __aenter__(self) -> Running:
+        await self.space.open()
+        await self.connector.start()
+        app = web.Application()
+        for route in self.connector.routes():
+            app.router.add_route(route.method, f"/site/{SITE}{route.path}", route.handler)
+        self.server = TestServer(app)
+        await self.server.start_server()
+        base = str(self.server.make_url(f"/site/{SITE}"))
+        super().__init__(base, ClientSession(), self.space.fake_clock)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+        await self.connector.stop()
+        await self.http.close()
+        await self.server.close()
+
+    clock: FakeClock
+
+
 class Answer:
     """An HTTP answer, read whole."""
 
@@ -337,7 +347,7 @@ class Tab:
 
     _ids = itertools.count(1)
 
-    def __init__(self, running: Running, session: dict[str, Any]) -> None:
+    def __init__(self, running: Browsers, session: dict[str, Any]) -> None:
         self.running = running
         self.session = session
         self.token: str = session["access_token"]

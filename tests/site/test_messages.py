@@ -6,6 +6,9 @@ The connector and its server are real, behind them the real planners over the in
 from __future__ import annotations
 
 import asyncio
+import time
+
+import pytest
 
 from connectors.site.tokens import uuid7
 from tests.site.conftest import MakeSite
@@ -504,3 +507,33 @@ async def test_closing_and_reopening_reach_the_tabs(running: Running) -> None:
     assert (closed["state"], closed["closed"]["reason"]) == ("closed", "agent")
     assert reopened["state"] == "reopened"
     assert {f["conversation_id"] for f in (opened, closed, reopened)} == {new["conversation_id"]}
+
+
+async def test_a_message_is_taken_while_the_database_is_away(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spool stands in for the inbox: a look-up that fails or hangs must not refuse it."""
+    tab = await (await running.visitor()).connect()
+    first = await tab.sends("before", KEY)
+    context = running.connector.context
+    asked = 0
+
+    async def hangs(ident: str) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(context, "entry", hangs)
+    began = time.monotonic()
+    for number in range(3):
+        re = await tab.text(
+            f"away {number}",
+            f"message-{number}",
+            conversation_id=first["conversation_id"],
+            reply_to_seq="1",
+        )
+        await tab.expect("ack", re=re)
+
+    assert time.monotonic() - began < 1
+    assert asked == 1  # the next ones do not wait again
+    assert len(running.space.taken) == 4

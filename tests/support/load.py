@@ -58,11 +58,17 @@ class Writers:
     """
 
     def __init__(
-        self, urls: Callable[[], Sequence[str]], *, connections: int = 4, senders: int = 10
+        self,
+        urls: Callable[[], Sequence[str]],
+        *,
+        connections: int = 4,
+        senders: int = 10,
+        pause_s: float = 0.0,
     ) -> None:
         self._urls = urls
         self._connections = connections
         self._senders = senders
+        self._pause_s = pause_s  # between two messages of a connection, where speed is no matter
         self._count = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -103,6 +109,8 @@ class Writers:
                     return
                 sender = f"c{number}s{step % self._senders}"
                 await self._deliver(session, f"m{next(self._count)}", sender, number)
+                if self._pause_s:
+                    await asyncio.sleep(self._pause_s)
 
     async def _deliver(
         self, session: aiohttp.ClientSession, ident: str, sender: str, number: int

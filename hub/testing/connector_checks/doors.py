@@ -53,7 +53,7 @@ class PollChecks(Subject):
             assert _texts(drafts) == expected
             for draft in drafts:
                 check_draft(type(connector), draft)
-            check_storable(drafts)
+            check_storable(connector.channel, drafts)
             quiet = await connector.poll(end)
             assert not quiet.items, "behind the last cursor there is nothing"
             await vendor.says("one more")
@@ -151,7 +151,7 @@ class HoldChecks(Subject):
             assert _texts(drafts) == expected
             for draft in drafts:
                 check_draft(type(connector), draft)
-            check_storable(drafts)
+            check_storable(connector.channel, drafts)
 
     async def test_nothing_is_delivered_while_a_delivery_is_under_way(self) -> None:
         """Else a later cursor could be stored before an earlier item is durable."""

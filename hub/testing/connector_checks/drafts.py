@@ -27,7 +27,7 @@ def check_draft(connector: type[Connector[Any]], draft: AnyDraft) -> None:
     )
     key = dedupe_key(channel, ACCOUNT, draft)
     assert draft.at is None or draft.at.tzinfo is not None, f"{key}: `at` has no time zone"
-    check_storable([draft])
+    check_storable(channel, [draft])
     for address in addresses_of(draft):
         check_address(channel, address)
     context = StepContext(channel=channel, account=ACCOUNT)
@@ -43,20 +43,21 @@ def check_draft(connector: type[Connector[Any]], draft: AnyDraft) -> None:
         check_parts(draft, key)
 
 
-def check_storable(drafts: Sequence[AnyDraft]) -> None:
-    """Fail unless drafts come out of the inbox as they went in."""
+def check_storable(channel: str, drafts: Sequence[AnyDraft]) -> None:
+    """Fail unless drafts come out of the inbox as they went in.
+
+    Lone surrogates are the only thing that the hub repairs: it normalizes such drafts first.
+    """
     try:
-        stored = encode_drafts(drafts)
-    except (ValueError, TypeError) as error:
-        raise AssertionError(
-            f"the inbox cannot store this draft ({error}). Texts made of a vendor's bytes must be"
-            " Unicode without lone surrogates, as msgspec and errors='replace' give them."
-        ) from error
-    try:
+        try:
+            stored = encode_drafts(drafts)
+        except UnicodeEncodeError:
+            context = StepContext(channel=channel, account=ACCOUNT)
+            stored = encode_drafts([normalize(draft, context) for draft in drafts])
         again = decode_drafts(stored)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, ValueError, TypeError) as error:
         raise AssertionError(
-            f"a field of the draft has a type that is not its own ({error}). Read the vendor's"
+            f"a field of the draft has a value that is not its own ({error}). Read the vendor's"
             " fields with types, as msgspec does."
         ) from error
     assert encode_drafts(again) == stored, "the draft is another after it was stored"

@@ -301,7 +301,7 @@ class WebhookChecks(Subject):
             told += texts_of(error)
             drafts = ()
         try:
-            check_storable(drafts)
+            check_storable(connector.channel, drafts)
         except AssertionError as error:
             raise AssertionError(f"{error} {shown}") from error
         told_vendor = connector.answer(mutated, drafts, FakeClock())

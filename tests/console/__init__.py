@@ -1,0 +1,1 @@
+"""The agents' pages, by HTTP and in a real browser."""
