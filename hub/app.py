@@ -473,11 +473,11 @@ class Hub:
             lambda: self.overload.busy,
             owner=self.owner,
         )
+        self.intake.hinted = self.doors.hint
         self.web = Web(
             self.intake,
             self.overload,
             self.services,
-            self.doors,
             self.metrics,
             self.clock,
             connectors=self.connectors,

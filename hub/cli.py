@@ -30,7 +30,7 @@ from hub.space import SpaceKeyError
 from hub.spool import SpoolError
 from hub.store.interface import StoreError
 from hub.store.mongod import EmbeddedMongodError
-from hub.trace import tell_story
+from hub.story import tell_story
 
 _console = Console()
 _PLAIN = (

@@ -106,6 +106,7 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
 
     drafts: Sequence[AnyDraft]
     raw: bytes = b""
+    failed: str = ""  # why it could not be read: it becomes a dead letter, and the door goes on
 
 
 class Polled(msgspec.Struct, frozen=True, kw_only=True):

@@ -292,17 +292,21 @@ class Doors:
         """Make items durable, in order; wait as long as the database needs."""
         account = connector.account
         for item in items:
+            failed = item.failed
             while True:
                 try:
                     await self._take_in(
                         account.channel,
                         account.key,
-                        item.drafts,
+                        () if failed else item.drafts,
                         door=door,
                         raw=item.raw,
+                        failed=failed or None,
                         may_spool=False,
                     )
                     break
+                except ValueError as error:  # a draft without a key, a broken address
+                    failed = f"{type(error).__name__}: {error}"
                 except Overloaded as error:
                     log.info("door_waits", account=account.key, reason=str(error))
                     await asyncio.sleep(PAUSE_S)

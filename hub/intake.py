@@ -67,6 +67,7 @@ class Intake:
         self._metrics = metrics
         self._inbound = inbound
         self._default_region = default_region
+        self.hinted: Callable[[Connector[Any]], None] = lambda connector: None
 
     async def webhook(self, connector: Connector[Any], request: Request) -> Answer:
         """Take a vendor's request in and return what the vendor is told.
@@ -98,6 +99,8 @@ class Intake:
                 failed=failed,
             )
         reached("intake.3")
+        if connector.hint(verified) is not None:
+            self.hinted(connector)
         answer = connector.answer(verified, drafts, self._clock)
         reached("intake.4")
         return answer
@@ -110,10 +113,11 @@ class Intake:
         *,
         door: str,
         raw: bytes = b"",
+        failed: str | None = None,
         operation: str | None = None,
         may_spool: bool = True,
     ) -> str:
-        """Store drafts durably and return their inbox id.
+        """Store drafts durably and return their inbox id; ``failed`` says why there are none.
 
         Raises Overloaded when that is not possible now, ValueError for a draft without a key
         or with a broken address.
@@ -126,6 +130,7 @@ class Intake:
             door=door,
             drafts=drafts,
             raw=raw,
+            failed=failed,
             operation=operation,
             may_spool=may_spool,
         )

@@ -70,10 +70,11 @@ class HubServices:
         *,
         door: str,
         raw: bytes = b"",
+        failed: str | None = None,
         may_spool: bool = True,
     ) -> str:
         ident = await self._intake.take_in(
-            channel, account, drafts, door=door, raw=raw, may_spool=may_spool
+            channel, account, drafts, door=door, raw=raw, failed=failed, may_spool=may_spool
         )
         self._states.heard(f"{channel}:{account}")
         return ident

@@ -19,7 +19,6 @@ from hub.api.problems import problem, problem_response
 from hub.backend_contract import TicketBackend
 from hub.clock import Clock
 from hub.contract import Connector, Refused, Request
-from hub.doors import Doors
 from hub.inbox_writer import Overloaded
 from hub.intake import Intake
 from hub.metrics import Metrics
@@ -41,7 +40,6 @@ class Web:
         intake: Intake,
         overload: Overload,
         services: HubServices,
-        doors: Doors,
         metrics: Metrics,
         clock: Clock,
         *,
@@ -56,7 +54,6 @@ class Web:
         self._intake = intake
         self._overload = overload
         self._services = services
-        self._doors = doors
         self._metrics = metrics
         self._clock = clock
         self._connectors = connectors
@@ -104,8 +101,6 @@ class Web:
             received_at=self._clock.now(),
         )
         answer = await self._intake.webhook(connector, vendor)
-        if connector.polls():
-            self._doors.hint(connector)
         self._metrics.ack_seconds.observe(time.perf_counter() - began)
         return web.Response(
             status=answer.status,

@@ -61,9 +61,12 @@ def encode(data: bytes) -> str:
 def decode(text: str) -> bytes:
     """Undo :func:`encode`. Raises ``ValueError`` for anything else."""
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:
         raise ValueError("not base64url") from error
+    if encode(data) != text:  # the last character has bits that do not count
+        raise ValueError("not the one base64url of its bytes")
+    return data
 
 
 def tag(secret: bytes, *parts: object) -> bytes:

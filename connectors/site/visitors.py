@@ -55,11 +55,13 @@ class VisitorDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id
     collection: ClassVar[str] = "x_site_visitors"
     indexes: ClassVar[tuple[Index, ...]] = (
         Index((("account", 1), ("user", 1), ("bound_at", -1)), only_where={"spoke": True}),
+        Index((("address", 1),)),
         Index((("expire_at", 1),), expires=True),
     )
 
     account: str
     visitor: str
+    address: str  # adr_, by which an erasure finds it
     token: str  # digest
     rev: int
     user: str = ""
@@ -75,10 +77,12 @@ class UserDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": 
     """What the site's server said of a user. The id is ``account:user``."""
 
     collection: ClassVar[str] = "x_site_users"
+    indexes: ClassVar[tuple[Index, ...]] = (Index((("address", 1),)),)
     sealed: ClassVar[tuple[str, ...]] = ("profile",)
 
     account: str
     user: str
+    address: str  # adr_, by which an erasure finds it
     rev: int
     profile: Profile | None = None
     signed_out_at: datetime | None = None
@@ -284,6 +288,7 @@ class Visitors:
             id=self._key(visitor),
             account=self._account,
             visitor=visitor,
+            address=self._context.address_id(self.visitor_address(visitor)),
             token=digest,
             rev=1,
             expire_at=self._clock.now() + VISITOR_LIFE,
@@ -407,7 +412,7 @@ class Visitors:
         key = self._key(user)
         while True:
             held = await self._users.get(key)
-            doc = held or UserDoc(id=key, account=self._account, user=user, rev=1)
+            doc = held or self._unknown_user(user)
             changed = replace(doc, **fields)
             if held is None:
                 if not await self._users.insert([changed]):
@@ -418,6 +423,15 @@ class Visitors:
             changed = replace(changed, rev=held.rev + 1)
             if await self._users.swap(changed, {"rev": held.rev}):
                 return changed
+
+    def _unknown_user(self, user: str) -> UserDoc:
+        return UserDoc(
+            id=self._key(user),
+            account=self._account,
+            user=user,
+            address=self._context.address_id(self.user_address(user)),
+            rev=1,
+        )
 
     def _key(self, ident: str) -> str:
         return f"{self._account}:{ident}"

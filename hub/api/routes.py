@@ -32,7 +32,7 @@ from hub.api.sessions import (
     welcome_page,
 )
 from hub.api.timelines import Latest, Timelines
-from hub.api.trace import Trace
+from hub.api.stories import Trace
 from hub.feed.routes import end_with, feed_routes
 from hub.plugin_context import PluginRoute
 from hub.rules import Refusal

@@ -14,7 +14,7 @@ from hub.documents import DeadLetter, InboxItem, Job
 from hub.ids import event_id
 from hub.replay import redrive, replay_unrouted
 from hub.store.interface import StoreError
-from hub.trace import tell_story
+from hub.story import tell_story
 from normalizer.drafts import Message
 from normalizer.outcomes import Accepted, Rejected
 from normalizer.parts import Text

@@ -344,6 +344,22 @@ async def test_a_hint_wakes_the_poll_at_once(
         await arrived(running, ["news"])
 
 
+async def test_only_a_request_that_is_believed_and_a_hint_wakes_the_poll(
+    space: Space, http: HttpVendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strangers do not make the hub call its vendors, and neither does every message."""
+    woken: list[str] = []
+    monkeypatch.setattr(hub.doors.Doors, "hint", lambda self, told: woken.append(told.channel))
+    async with space.hub("sample_hint", http, secrets=[SECRET]) as running:
+        assert await hint_to(running, secret="a-stranger-guesses-this") == 403
+        assert woken == []
+        assert await hint_to(running) == 200
+        assert woken == ["sample_hint"]
+        monkeypatch.setattr(SampleHint, "hint", lambda self, verified: None)
+        assert await hint_to(running) == 200
+        assert woken == ["sample_hint"]
+
+
 async def test_a_hint_during_a_poll_is_followed_by_another(
     space: Space, http: HttpVendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

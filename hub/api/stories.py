@@ -1,4 +1,4 @@
-"""The story of one message over HTTP; it is put together in hub/trace.py."""
+"""The story of one message over HTTP; it is put together in hub/story.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hub.api.people import People
 from hub.api.views import View
 from hub.plugin_context import PluginRoute
 from hub.rules import Refusal
-from hub.trace import tell_story
+from hub.story import tell_story
 
 if TYPE_CHECKING:
     from hub.app import Hub
