@@ -401,6 +401,8 @@ class Hub:
             silence=timedelta(hours=settings.conversations.silence_hours),
             reopen=timedelta(hours=settings.conversations.reopen_hours),
             feed_kept=timedelta(days=settings.feed_days),
+            # As long as the inbox can be replayed: a command must not run a second time.
+            operations_kept=timedelta(days=settings.inbox_days),
         )
 
     def _capabilities_of(self, channel: str) -> Capabilities:

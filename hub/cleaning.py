@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from hub.documents import Conversation, InboxItem, Job
 from hub.jobs import Result
@@ -40,8 +41,15 @@ class Cleaner:
             await self._next_round(job)
             return None
         addresses = list(job.args.get("addresses", ()))
-        # Repeated deliveries have raw copies of their own; only routed ones may lose them.
-        await self._redact({"addresses": {"$in": addresses}, "open": {"$exists": False}})
+        # Repeated deliveries have raw copies of their own. Only routed ones may lose them, and
+        # only those from before: the address may have a new life by now.
+        await self._redact(
+            {
+                "addresses": {"$in": addresses},
+                "open": {"$exists": False},
+                "received_at": {"$lte": datetime.fromisoformat(job.args["asked_at"])},
+            }
+        )
         await self._tell_plugins(job, addresses)
         return None
 
@@ -55,7 +63,12 @@ class Cleaner:
     async def _next_round(self, job: Job) -> None:
         answer = await self._services.run_command(
             "erase",
-            {"customer": job.customer},
+            {
+                "customer": job.customer,
+                "addresses": job.args["addresses"],
+                "up_to": job.args["up_to"],
+                "asked_at": job.args["asked_at"],
+            },
             key=f"{job.id}|next",
             actor="hub:erase",
             wait_s=0.0,

@@ -613,6 +613,7 @@ class EraseArgs(Args, frozen=True, kw_only=True):
     customer: str
     addresses: tuple[str, ...] = ()
     up_to: int = 0
+    asked_at: datetime | None = None  # of the first round
 
 
 @command("erase", EraseArgs)
@@ -623,7 +624,7 @@ def _erase(ws: Workspace, rules: Rules, context: Context, args: EraseArgs) -> Re
         rules,
         args.customer,
         context.key,
-        asked_at=context.item.received_at,
+        asked_at=args.asked_at or context.item.received_at,
         addresses=args.addresses,
         up_to=args.up_to,
     )

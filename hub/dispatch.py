@@ -17,7 +17,7 @@ from hub.backend_contract import TicketBackend
 from hub.documents import AddressDoc, Conversation, Customer, Entry, Job, TicketLink, TicketMap
 from hub.ids import SpaceKey
 from hub.inbox_writer import Overloaded
-from hub.jobs import Paused, Result, to_result
+from hub.jobs import Obsolete, Paused, Result, to_result
 from hub.plugin_host import PluginHost
 from hub.store.interface import Store, StoreError
 from normalizer.addresses import parse_address
@@ -265,11 +265,11 @@ class Dispatcher:
     async def _people(self, job: Job) -> tuple[Conversation, Requester]:
         conversation = await self._store.table(Conversation).get(job.conversation)
         if conversation is None:
-            raise Rejected("the conversation was erased")
+            raise Obsolete("the conversation was erased")
         customers = self._store.table(Customer)
         customer = await customers.get(conversation.customer)
         if customer is None or customer.erased:
-            raise Rejected("the customer was erased")
+            raise Obsolete("the customer was erased")
         addresses = await self._store.table(AddressDoc).get_many(customer.addresses)
         return conversation, _requester(customer, list(addresses.values()), self._timeline_url)
 
@@ -287,7 +287,7 @@ class Dispatcher:
             return _cut(note, backend.capabilities.max_entry_chars), True
         entry = await self._store.table(Entry).get(job.entry)
         if entry is None or entry.erased:
-            raise Rejected("the entry was erased")
+            raise Obsolete("the entry was erased")
         made = _ticket_entry(entry)
         if job.task == "failed_answer":
             made = replace(

@@ -83,6 +83,7 @@ def erase_some(
                 "sources": sources,
                 "addresses": list(addresses),
                 "up_to": up_to,
+                "asked_at": asked_at.isoformat(),
                 "blobs": blobs,
                 "left": left,
             },

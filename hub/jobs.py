@@ -72,6 +72,15 @@ class _LaneLost(Exception):
     """Another worker has the lane by now, or somebody else has changed the job."""
 
 
+class Obsolete(Exception):
+    """There is nothing left to do: what the job is about was erased or recalled meanwhile."""
+
+    def __init__(self, reason: str, result: Result | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.result = result
+
+
 class Handler(Protocol):
     """What a kind of job does. One attempt each; no retries, no sleeping inside."""
 
@@ -239,6 +248,9 @@ class LaneWorkers:
                 result = await handler.run(sending)
         except Paused as paused:
             return await self._not_done(sending, paused.seconds, paused.reason)
+        except Obsolete as obsolete:
+            log.info("job_obsolete", job=job.id, kind=job.kind, reason=obsolete.reason)
+            return await self._done(sending, obsolete.result)
         except RateLimited as limited:
             return await self._not_done(sending, limited.retry_after, limited.reason)
         except Misconfigured as error:
@@ -310,6 +322,8 @@ class LaneWorkers:
         except Paused as paused:
             until = max(until, self._until(job, handler))
             return await self._keep_settling(job, until, paused.reason, paused.seconds)
+        except Obsolete as obsolete:
+            return await self._done(replace(job, reason=""), obsolete.result)
         except Unsupported:
             if handler.holds_lane(job):
                 return await self._keep_settling(job, until, "nobody can say what became of it")

@@ -7,7 +7,7 @@ from typing import Any
 
 from hub.contract import Connector, Outgoing
 from hub.documents import AddressDoc, Entry, Job
-from hub.jobs import Paused, Result
+from hub.jobs import Obsolete, Paused, Result
 from hub.store.interface import Store, StoreError
 from normalizer.drafts import DeliveryState
 from normalizer.outcomes import (
@@ -16,9 +16,13 @@ from normalizer.outcomes import (
     OutcomeUnknown,
     Rejected,
     Temporary,
-    Unreachable,
 )
 
+_RECALLED: Result = {
+    "state": DeliveryState.FAILED,
+    "code": "recalled",
+    "reason": "it was recalled before it was sent",
+}
 Find = Callable[[str, str], Connector[Any] | None]
 IsOn = Callable[[str, str], bool]
 
@@ -76,7 +80,7 @@ class Sender:
             raise Rejected("the answer was erased before it was sent")
         address = await self._store.table(AddressDoc).get(entry.address)
         if address is None or address.erased:
-            raise Unreachable("the address was erased")
+            raise Obsolete("the address was erased")
         return entry, address
 
     def _of(self, entry: Entry) -> Connector[Any]:

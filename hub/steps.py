@@ -19,7 +19,6 @@ STEPS = {
     "doors.1": "polled or held items are in the inbox, the cursor behind them is not stored",
     "spool.1": "a record is in the spool",
     "spool.2": "drained records are in the inbox, and still in the spool",
-    "doors.1": "polled or held items are in the inbox, the cursor behind them is not stored",
     "router.1": "items were read from the inbox",
     "router.2": "they were normalized",
     "router.3": "they were planned",

@@ -31,8 +31,8 @@ from hub.api.sessions import (
     sorry_page,
     welcome_page,
 )
-from hub.api.timelines import Latest, Timelines
 from hub.api.stories import Trace
+from hub.api.timelines import Latest, Timelines
 from hub.feed.routes import end_with, feed_routes
 from hub.plugin_context import PluginRoute
 from hub.rules import Refusal

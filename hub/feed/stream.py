@@ -28,6 +28,7 @@ from hub.feed.pages import Pages, start
 from hub.feed.reader import Reader
 from hub.feed.tail import FeedTail
 from hub.rules import Refusal
+from hub.store.interface import StoreError
 
 log = structlog.get_logger(__name__)
 
@@ -199,6 +200,8 @@ class _Stream:
             await self._overflow(response)
         except CursorExpired:
             log.info("feed_stream_fell_behind", key=self.key)
+        except StoreError as error:
+            log.info("feed_stream_without_database", key=self.key, reason=str(error))
         except ConnectionResetError:
             log.debug("feed_stream_left", key=self.key)
         return response

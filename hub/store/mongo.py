@@ -42,6 +42,7 @@ BACKLOG_BOUND = 1_000_001  # counting further than the bound on the inbox tells 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ROUTER = "router"
 _SEALED = "omniline_sealed"  # in a blob's metadata
+_OBJECT_TOO_LARGE = 10334  # what just passes the driver and is refused by the server
 _UNSTORABLE = (InvalidDocument, DocumentTooLarge, OverflowError, UnicodeEncodeError)
 
 
@@ -55,9 +56,15 @@ def _translated() -> Iterator[None]:
     except _UNSTORABLE as error:
         raise NotStorable(f"MongoDB cannot hold this document: {error}") from error
     except PyMongoError as error:
+        if isinstance(error, BulkWriteError) and _too_large(error):
+            raise NotStorable(f"MongoDB cannot hold this document: {_short(error)}") from error
         if seam.is_unavailable(error) or seam.is_transient(error):
             raise Unavailable(f"MongoDB cannot commit now: {_short(error)}") from error
         raise StoreError(f"MongoDB refused: {_short(error)}") from error
+
+
+def _too_large(error: BulkWriteError) -> bool:
+    return any(each.get("code") == _OBJECT_TOO_LARGE for each in error.details["writeErrors"])
 
 
 def _unencodable(row: Mapping[str, Any]) -> str | None:
@@ -196,7 +203,8 @@ class MongoInbox:
             if not failure.durable:
                 raise Unavailable("the majority did not confirm the group") from error
             for index, refused in failure.failed.items():
-                results[places[index]] = StoreError(f"MongoDB refused this item: {refused.message}")
+                kind = NotStorable if refused.code == _OBJECT_TOO_LARGE else StoreError
+                results[places[index]] = kind(f"MongoDB refused this item: {refused.message}")
 
     async def unrouted(self, limit: int, max_bytes: int) -> list[InboxItem]:
         items: list[InboxItem] = []

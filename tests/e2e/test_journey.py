@@ -5,6 +5,7 @@ Real: hub, MongoDB, HTTP, site connector, desk. The sample vendor is played by t
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ import jwt
 import pytest
 
 from hub.documents import AddressDoc, Customer, DeadLetter, Entry, InboxItem, Link
+from hub.testing.samples.webhook import Push
 from tests.support.hubs import RunningHub, running_hub
 
 ORIGIN = "https://shop.example"
@@ -256,3 +258,35 @@ async def test_an_erased_person_stays_erased(hub: RunningHub) -> None:
     living = await store.table(Customer).find({"erased": {"$exists": False}})
     assert len(living) == 1
     assert await store.table(DeadLetter).count({}) == 0
+
+
+async def test_a_long_history_is_erased_to_its_end(hub: RunningHub) -> None:
+    count = 650
+    secret = "the secret of message"
+    now_ms = int(time.time() * 1000)
+    for start in range(0, count, 50):
+        await asyncio.gather(
+            *(
+                hub.push(Push(id=f"m{n}", sender="ann", at=now_ms, text=f"{secret} {n}"))
+                for n in range(start, start + 50)
+            )
+        )
+    store = hub.hub.store
+
+    async def routed() -> bool:
+        return await store.table(Entry).count({"address": hub.address_id("ann")}) == count
+
+    await hub.until("all to be routed", routed)
+    customer = await hub.customer("ann")
+    answered = await hub.call("DELETE", f"/api/v1/customers/{customer}")
+    assert answered.status in (200, 202), answered
+
+    async def gone() -> bool:
+        entries = await store.table(Entry).find({})
+        items = await store.table(InboxItem).find({})
+        said = any(entry.parts for entry in entries)
+        kept = any(secret.encode() in item.raw + item.drafts for item in items)
+        return not said and not kept
+
+    await hub.until("everything to go", gone)
+    assert await store.table(Entry).count({"erased": True}) == count
