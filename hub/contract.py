@@ -243,6 +243,9 @@ class Connector(abc.ABC, Generic[S]):
     async def start(self) -> None:
         """Called once before the doors open."""
 
+    async def drain(self) -> None:
+        """Called when the doors begin to shut, while connections are still open."""
+
     async def stop(self) -> None:
         """Called once after the doors are shut."""
 

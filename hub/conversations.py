@@ -337,6 +337,9 @@ def _tell(
     account: str = "",
     data: dict[str, str] | None = None,
 ) -> None:
+    if not channel:
+        root = ws.need(AddressDoc, conversation.root)
+        channel, account = root.channel, root.account
     tell(
         ws,
         rules,

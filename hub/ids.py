@@ -13,6 +13,7 @@ import hmac
 import os
 import threading
 import time
+from functools import lru_cache
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {char: value for value, char in enumerate(_ALPHABET)}
@@ -79,6 +80,8 @@ class SpaceKey:
             raise ValueError("the space key needs at least 32 bytes")
         self._root = root
         self._ids = hmac.new(self.derive("ids"), digestmod=hashlib.sha256)
+        # Addresses come again and again, and an entry's id is asked for by intake and router.
+        self.hashed = lru_cache(maxsize=65_536)(self._hashed)
         self.fingerprint = hashlib.sha256(self.derive("fingerprint")).hexdigest()[:32]
 
     def __repr__(self) -> str:
@@ -88,7 +91,7 @@ class SpaceKey:
         """Return 32 bytes for one purpose; knowing them tells nothing about another label's."""
         return hmac.new(self._root, b"omniline/" + label.encode(), hashlib.sha256).digest()
 
-    def hashed(self, prefix: str, text: str) -> str:
+    def _hashed(self, prefix: str, text: str) -> str:
         """Return the id that ``text`` always has in this space."""
         mac = self._ids.copy()
         mac.update(prefix.encode() + b"\0" + text.encode())

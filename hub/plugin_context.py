@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import msgspec
 
 from hub.clock import Clock
-from hub.documents import AddressDoc, Doc, Entry, State
+from hub.documents import AddressDoc, Conversation, Doc, Entry, State
 from hub.ids import SpaceKey
 from hub.store.interface import BlobStore, Store, Table
 from normalizer.addresses import Address, canonical
@@ -45,6 +45,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     type: str
     entry: Entry | None
+    address: str = ""
+    conversation: str = ""
     data: Mapping[str, Any] = {}
 
 
@@ -225,6 +227,9 @@ class ConnectorContext(PluginContext):
 
     async def entry(self, ident: str) -> Entry | None:
         return await self._services.store.table(Entry).get(ident)
+
+    async def conversation(self, ident: str) -> Conversation | None:
+        return await self._services.store.table(Conversation).get(ident)
 
     async def address(self, address: Address) -> AddressDoc | None:
         """Return what the hub knows of an address."""

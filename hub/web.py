@@ -76,9 +76,30 @@ class Web:
                 continue
             for route in connector.routes():
                 app.router.add_route(
-                    route.method, f"/{connector.mount}/{key}{route.path}", route.handler
+                    route.method,
+                    f"/{connector.mount}/{key}{route.path}",
+                    self._for_caller(route.handler),
                 )
+        app.on_shutdown.append(self._drain)
         return app
+
+    async def _drain(self, app: web.Application) -> None:
+        """Let connectors say goodbye on their open connections."""
+        for connector in self._connectors.values():
+            try:
+                await connector.drain()
+            except Exception:
+                log.exception("connector_not_drained", account=connector.account.key)
+
+    def _for_caller(self, handler: Handler) -> Handler:
+        """Let a connector's own path see the caller's address behind trusted proxies."""
+        if not self._trusted:
+            return handler
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await handler(request.clone(remote=self.remote(request)))
+
+        return handle
 
     # --- vendors -------------------------------------------------------------------------------
 

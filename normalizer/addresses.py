@@ -29,6 +29,7 @@ from normalizer.model import Model
 _SAFE = "@+-._~"
 _PART = re.compile(r"[A-Za-z0-9@+\-._~%]*\Z")
 _TENURE = re.compile(r"[1-9][0-9]{0,5}\Z")
+_PLAIN = re.compile(r"[A-Za-z0-9@+\-._~]*\Z").match  # needs no quoting
 MAX_ID_CHARS = 512
 MAX_TENURE = 999_999
 
@@ -50,6 +51,7 @@ class Address(Model, frozen=True, kw_only=True):
         return canonical(self)
 
 
+@lru_cache(maxsize=32_768)
 def canonical(address: Address) -> str:
     """Return the one text that stands for ``address`` everywhere.
 
@@ -64,7 +66,7 @@ def canonical(address: Address) -> str:
         raise AddressError("tenure counts from 1 and has at most six digits")
     parts = (address.scheme, address.account, address.kind, address.id)
     try:
-        text = ":".join(quote(part, safe=_SAFE) for part in parts)
+        text = ":".join([part if _PLAIN(part) else quote(part, safe=_SAFE) for part in parts])
     except UnicodeEncodeError as error:
         raise AddressError("an address cannot hold lone surrogates") from error
     return text if address.tenure == 1 else f"{text};{address.tenure}"

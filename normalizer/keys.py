@@ -7,6 +7,7 @@ the scope on purpose), and what kind of thing it is.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import quote
 
 from normalizer.addresses import canonical
@@ -46,9 +47,15 @@ def dedupe_key(channel: str, account: str, draft: AnyDraft) -> str:
     if not draft.key:
         raise KeyMissing(f"a {_FAMILY[type(draft)]} draft of channel {channel} has no key")
     # Five fields always, so that no key of a wider scope can be written to look like another's.
-    within = "" if draft.scope is Scope.CHANNEL else quote(account, safe=_SAFE)
+    within = "" if draft.scope is Scope.CHANNEL else _quoted(account)
     sender = _sender(draft) if draft.scope is Scope.SENDER else ""
-    return "|".join((_FAMILY[type(draft)], quote(channel, safe=_SAFE), within, sender, draft.key))
+    return "|".join((_FAMILY[type(draft)], _quoted(channel), within, sender, draft.key))
+
+
+@lru_cache(maxsize=1024)
+def _quoted(name: str) -> str:
+    """Return the name of a channel or account as a field of a key; there are few of them."""
+    return quote(name, safe=_SAFE)
 
 
 def _sender(draft: AnyDraft) -> str:

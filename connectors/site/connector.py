@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import msgspec
 import structlog
 
+from connectors.site.assembly import Site
 from connectors.site.errors import SiteError
 from connectors.site.frames import (
     MAX_FRAME_BYTES,
@@ -25,7 +26,6 @@ from connectors.site.messages import build_message, read_parts
 from connectors.site.origins import APP_KEY_HEADER
 from connectors.site.rest import Rest, bearer
 from connectors.site.settings import SiteSettings
-from connectors.site.site import Site
 from connectors.site.uploads import UploadDoc
 from connectors.site.visitors import UserDoc, VisitorDoc
 from hub import (

@@ -10,7 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -54,13 +54,6 @@ class _Conversation(Protocol):
 
     @property
     def closed_at(self) -> datetime | None: ...
-
-
-@runtime_checkable
-class KnowsConversations(Protocol):
-    """A hub that can tell a connector how the conversation of an entry of its own stands."""
-
-    async def conversation(self, ident: str) -> _Conversation | None: ...
 
 
 class _Recent(msgspec.Struct):
@@ -200,8 +193,6 @@ class Desk:
     async def _check_open(self, audience: Audience, thread: str) -> None:
         """Refuse a thread whose conversation was closed more than a day ago."""
         context, now = self._context, self._clock.now()
-        if not isinstance(context, KnowsConversations):
-            return
         if self._open_until.get(thread, now) > now:
             return
         last = await self._audiences.last_entry(audience, thread)

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
+from connectors.site.assembly import Site
 from connectors.site.audience import Audience
 from connectors.site.errors import SiteError
 from connectors.site.frames import Frame, Reset
-from connectors.site.site import Site
 from connectors.site.visitors import Session
 
 MAX_WAIT_S = 25.0

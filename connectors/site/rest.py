@@ -21,6 +21,7 @@ from aiohttp import web
 from msgspec import Meta
 from msgspec.structs import replace
 
+from connectors.site.assembly import Site
 from connectors.site.errors import SiteError
 from connectors.site.frames import (
     MAX_FRAME_BYTES,
@@ -43,7 +44,6 @@ from connectors.site.inapp import PAGE, NewItem
 from connectors.site.limits import network_of
 from connectors.site.longpoll import MAX_WAIT_S, LongPoll
 from connectors.site.messages import clean_page
-from connectors.site.site import Site
 from connectors.site.sockets import Socket
 from connectors.site.tokens import MAX_SUBJECT_CHARS
 from connectors.site.uploads import NewUpload, UploadDoc, read_capped

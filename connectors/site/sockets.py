@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from aiohttp import ClientConnectionResetError, WSMsgType, web
 
+from connectors.site.assembly import Site
 from connectors.site.audience import Audience
 from connectors.site.errors import CODES, FATAL, SiteError
 from connectors.site.frames import (
@@ -51,7 +52,6 @@ from connectors.site.frames import (
 )
 from connectors.site.messages import build_message, read_parts
 from connectors.site.receipts import ReceiptsIn, ReceiptsOut
-from connectors.site.site import Site
 from connectors.site.visitors import Opened, Session
 from hub import Overloaded
 from normalizer.drafts import Profile

@@ -159,6 +159,13 @@ class Timelines:
         refs = {row.ref for row in rows if row.ref.startswith("ent_")}
         entries = await self._store.table(Entry).get_many(refs)
         return [
-            Seen(position=int(row.id), type=row.type, entry=entries.get(row.ref), data=row.data)
+            Seen(
+                position=int(row.id),
+                type=row.type,
+                entry=entries.get(row.ref),
+                address=row.address or "",
+                conversation=row.conversation or "",
+                data=row.data,
+            )
             for row in rows
         ]

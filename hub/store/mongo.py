@@ -14,7 +14,13 @@ import bson
 import structlog
 from bson.errors import InvalidDocument
 from pymongo import ASCENDING, IndexModel, ReplaceOne
-from pymongo.errors import BulkWriteError, DocumentTooLarge, DuplicateKeyError, PyMongoError
+from pymongo.errors import (
+    BulkWriteError,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+)
 
 from hub.documents import Doc, InboxItem
 from hub.ids import new_id
@@ -42,7 +48,9 @@ BACKLOG_BOUND = 1_000_001  # counting further than the bound on the inbox tells 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ROUTER = "router"
 _SEALED = "omniline_sealed"  # in a blob's metadata
-_OBJECT_TOO_LARGE = 10334  # what just passes the driver and is refused by the server
+# What passes the driver and is refused by the server: the whole message, or one of its rows.
+_TOO_LARGE = frozenset({10334, 17419, 17420})
+_ROW_TOO_LARGE = _TOO_LARGE | {2}
 _UNSTORABLE = (InvalidDocument, DocumentTooLarge, OverflowError, UnicodeEncodeError)
 
 
@@ -56,15 +64,18 @@ def _translated() -> Iterator[None]:
     except _UNSTORABLE as error:
         raise NotStorable(f"MongoDB cannot hold this document: {error}") from error
     except PyMongoError as error:
-        if isinstance(error, BulkWriteError) and _too_large(error):
+        if _too_large(error):
             raise NotStorable(f"MongoDB cannot hold this document: {_short(error)}") from error
         if seam.is_unavailable(error) or seam.is_transient(error):
             raise Unavailable(f"MongoDB cannot commit now: {_short(error)}") from error
         raise StoreError(f"MongoDB refused: {_short(error)}") from error
 
 
-def _too_large(error: BulkWriteError) -> bool:
-    return any(each.get("code") == _OBJECT_TOO_LARGE for each in error.details["writeErrors"])
+def _too_large(error: PyMongoError) -> bool:
+    if isinstance(error, BulkWriteError):
+        refused = error.details.get("writeErrors", ())
+        return any(each.get("code") in _ROW_TOO_LARGE for each in refused)
+    return isinstance(error, OperationFailure) and error.code in _TOO_LARGE
 
 
 def _unencodable(row: Mapping[str, Any]) -> str | None:
@@ -203,7 +214,7 @@ class MongoInbox:
             if not failure.durable:
                 raise Unavailable("the majority did not confirm the group") from error
             for index, refused in failure.failed.items():
-                kind = NotStorable if refused.code == _OBJECT_TOO_LARGE else StoreError
+                kind = NotStorable if refused.code in _ROW_TOO_LARGE else StoreError
                 results[places[index]] = kind(f"MongoDB refused this item: {refused.message}")
 
     async def unrouted(self, limit: int, max_bytes: int) -> list[InboxItem]:

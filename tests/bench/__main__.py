@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -23,11 +23,12 @@ from hub.store.mongod import EmbeddedMongodError, find_mongod
 from tests.bench.load import MISSING, wrk_version
 from tests.bench.report import BenchError, Result, show, surroundings, write
 from tests.bench.rows import ROWS, Effort
-from tests.bench.stage import Stage
+from tests.bench.stage import Others, Stage
 from tests.support.mongo import OwnMongod
 from tests.support.processes import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
+QUIET = 0.1  # of all cores
 console = Console(width=None if sys.stdout.isatty() else 180)
 began = time.monotonic()
 
@@ -74,8 +75,14 @@ def main(
     command = " ".join(["python -m tests.bench", *sys.argv[1:]])
     about = [*surroundings(_mongod_version(), wrk), f"`{command}`"]
     names = names or [name for name, row in ROWS.items() if row.quick or not quick]
-    results, failures = asyncio.run(_measure(names, effort))
+    try:
+        results, failures, disturbed = asyncio.run(_measure(names, effort))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        say("stopped; nothing was written")
+        sys.exit(130)
     show(console, results)
+    about.append(_disturbance(disturbed))
+    say(about[-1])
     failed = "; ".join(failures)
     if report is not None:
         write(report, about, results, failed)
@@ -95,29 +102,42 @@ def _mongod_version() -> str:
     return shown.stdout.partition("db version v")[2].partition("\n")[0]
 
 
-async def _measure(names: Sequence[str], effort: Effort) -> tuple[list[Result], list[str]]:
+def _disturbance(shares: Mapping[str, float]) -> str:
+    """Say how far the figures can be trusted: what others do costs the two sides unlike much."""
+    noisy = [f"{row} {share:.0%}" for row, share in shares.items() if share > QUIET]
+    if not noisy:
+        return f"a quiet machine: others used at most {QUIET:.0%} of its CPU in every row"
+    return f"NOT A QUIET MACHINE, measure again: others used of its CPU in {', '.join(noisy)}"
+
+
+async def _measure(
+    names: Sequence[str], effort: Effort
+) -> tuple[list[Result], list[str], dict[str, float]]:
     """Run the rows one after the other; one that cannot be measured does not stop the others."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     results: list[Result] = []
     failures: list[str] = []
+    disturbed: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="omniline-bench-") as folder, OwnMongod() as mongod:
         stage = Stage(mongod, Path(folder), quick=effort.quick)
         for name in names:
             say(f"{name}: {ROWS[name].title}")
+            others = Others(mongod)
             try:
                 found = await ROWS[name].measure(stage, name, effort, say)
             except (BenchError, TimeoutError, RuntimeError, OSError, AssertionError) as error:
                 failures.append(f"{name} was not measured: {type(error).__name__}: {error}")
                 say(failures[-1])
                 continue
+            disturbed[name] = others.share()
             for each in found:
                 bar = f"  [{each.bar}: {each.verdict}]" if each.bar else ""
                 say(f"  {each.what}: {each.measured}{bar}  ({each.absolute})")
             results += found
         await stage.mongo.close()
-    return results, failures
+    return results, failures, disturbed
 
 
 if __name__ == "__main__":

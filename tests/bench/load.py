@@ -51,6 +51,10 @@ class Load(msgspec.Struct, frozen=True):
         return self.acknowledged / self.seconds
 
 
+class RanOut(BenchError):
+    """The window was longer than the requests that were written for it."""
+
+
 class Records(msgspec.Struct, frozen=True):
     """A file of signed requests, all of one length."""
 
@@ -104,7 +108,7 @@ async def run_wrk(
 ) -> Load:
     """Send for ``seconds``; with ``pause_ms``, each connection rests between its requests.
 
-    Raises BenchError when something was not answered, or the records did not last.
+    Raises RanOut when the records did not last, BenchError when something was not answered.
     """
     wrk = await asyncio.create_subprocess_exec(
         "wrk",
@@ -126,7 +130,7 @@ async def run_wrk(
         raise BenchError(f"wrk failed with {wrk.returncode}: {output.decode(errors='replace')}")
     load = msgspec.json.decode(lines[-1], type=Load)
     if load.ran_out:
-        raise BenchError("the signed requests did not last for the window: write more of them")
+        raise RanOut(f"{load.requests} signed requests did not last for {seconds} s")
     if load.broken or load.refused:
         raise BenchError(f"{load.broken} requests broke and {load.refused} were refused: {load}")
     return load

@@ -34,6 +34,27 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+class Others:
+    """How much of the machine others use while a row is measured: it must be little."""
+
+    def __init__(self, mongod: OwnMongod) -> None:
+        self._mongod = mongod
+        self._began = time.monotonic()
+        self._before = self._used()
+
+    def _used(self) -> float:
+        """CPU seconds of the whole machine, without our own. Between rows only MongoDB runs."""
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        user, nice, system, _idle, _iowait, irq, softirq, steal = (int(each) for each in fields)
+        busy = (user + nice + system + irq + softirq + steal) / TICKS
+        return busy - sum(os.times()[:4]) - cpu_seconds(self._mongod.pid)
+
+    def share(self) -> float:
+        """Return the part of all cores that others have used since this was made."""
+        cores = os.cpu_count() or 1
+        return (self._used() - self._before) / (time.monotonic() - self._began) / cores
+
+
 class Side:
     """A process that takes messages: its URL, and what it and MongoDB have cost."""
 
@@ -43,9 +64,21 @@ class Side:
         self.pid = pid
         self.database = database
         self.stage = stage
+        self.per_second = 0  # requests that are written for each second of a window
+        self._cpu_before = 0.0
+
+    def start(self) -> None:
+        """Begin to count what the side costs."""
+        self._cpu_before = self._cpu()
 
     def cpu(self) -> float:
-        """CPU seconds of the process and of MongoDB: only one side is under load at a time."""
+        """Return the CPU seconds since the start, the process' and MongoDB's.
+
+        Only one side is under load at a time, so MongoDB works for that one.
+        """
+        return self._cpu() - self._cpu_before
+
+    def _cpu(self) -> float:
         return cpu_seconds(self.pid) + cpu_seconds(self.stage.mongod.pid)
 
     async def drained(self) -> None:

@@ -6,12 +6,13 @@ import time
 
 import msgspec
 
-from tests.bench.load import run_wrk
+from tests.bench.load import Load, RanOut, run_wrk
 from tests.bench.report import BenchError, Result, middle, ratios
 from tests.bench.stage import HubSide, Side, Stage
 
 KNOWN = 2000
-FIRST_GUESS = 12_000  # messages a second that the requests of the warm-up last for
+FIRST_GUESS = 12_000  # messages that a second's warm-up is given
+ATTEMPTS = 4
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,33 +46,46 @@ async def throughput(stage: Stage, row: str, plan: Plan) -> list[Result]:
     async with stage.naive() as naive, stage.hub(extra=plan.extra, more=plan.more) as hub:
         if not plan.new:
             await stage.make_known(hub, KNOWN)
-        enough = {side.name: await _warm_up(stage, side, plan) for side in (naive, hub)}
+        for side in (naive, hub):
+            await _warm_up(stage, side, plan)
         found: dict[str, list[Round]] = {naive.name: [], hub.name: []}
         for _ in range(plan.rounds):
             for side in (naive, hub):
-                found[side.name].append(await _one(stage, side, plan, enough[side.name]))
+                found[side.name].append(await _one(stage, side, plan))
     if row == "sustained64":
         stage.sustained_rate = sorted(each.sustained for each in found["hub"])[plan.rounds // 2]
     return _results(row, plan, found["hub"], found["naive"])
 
 
-async def _warm_up(stage: Stage, side: Side, plan: Plan) -> int:
-    """Run a second that does not count; return how many requests a window needs at most."""
-    records = stage.records(side, FIRST_GUESS, senders=0 if plan.new else KNOWN)
-    load = await run_wrk(side.url, records, connections=plan.connections, seconds=1)
+async def _warm_up(stage: Stage, side: Side, plan: Plan) -> None:
+    """Run a second that does not count, to see how many requests a window needs."""
+    side.per_second = FIRST_GUESS
+    load = await _window(stage, side, plan, seconds=1)
+    side.per_second = int(load.rate * 2) + 500
     await side.drained()
-    return int(load.rate * plan.seconds * 2) + 2000
 
 
-async def _one(stage: Stage, side: Side, plan: Plan, enough: int) -> Round:
-    records = stage.records(side, enough, senders=0 if plan.new else KNOWN)
+async def _window(stage: Stage, side: Side, plan: Plan, *, seconds: int) -> Load:
+    """Send for so long; again from the start, with more requests, when they run out."""
+    for _ in range(ATTEMPTS):
+        count = side.per_second * seconds
+        records = stage.records(side, count, senders=0 if plan.new else KNOWN)
+        side.start()
+        try:
+            return await run_wrk(side.url, records, connections=plan.connections, seconds=seconds)
+        except RanOut:
+            side.per_second *= 2
+            await side.drained()
+    raise BenchError(f"{side.name}: even {count} requests did not last for {seconds} s")
+
+
+async def _one(stage: Stage, side: Side, plan: Plan) -> Round:
     before = await side.stored()
-    cpu_before = side.cpu()
-    load = await run_wrk(side.url, records, connections=plan.connections, seconds=plan.seconds)
+    load = await _window(stage, side, plan, seconds=plan.seconds)
     sent_at = time.monotonic()
     await side.drained()
     seconds = load.seconds + time.monotonic() - sent_at
-    cpu_s = side.cpu() - cpu_before
+    cpu_s = side.cpu()
     stored = await side.stored() - before
     if stored < load.acknowledged:
         raise BenchError(f"{side.name}: {load.acknowledged} acknowledged, {stored} stored")
@@ -121,9 +135,8 @@ async def lag(stage: Stage, row: str, seconds: int) -> list[Result]:
     async with stage.hub() as hub:
         await stage.make_known(hub, KNOWN)
         plan = Plan(connections=connections, rounds=1, seconds=seconds)
-        enough = await _warm_up(stage, hub, plan)
-        records = stage.records(hub, enough, senders=KNOWN)
-        load = await run_wrk(hub.url, records, connections=connections, seconds=seconds)
+        await _warm_up(stage, hub, plan)
+        load = await _window(stage, hub, plan, seconds=seconds)
         behind = await hub.oldest_waiting() or 0.0
         sent_at = time.monotonic()
         await hub.drained()
@@ -144,6 +157,6 @@ async def sustained_rate(stage: Stage, hub: HubSide) -> float:
     """Return messages a second that this hub sustains, measured now if no row did before."""
     if not stage.sustained_rate:
         plan = Plan(connections=64, rounds=1, seconds=3)
-        enough = await _warm_up(stage, hub, plan)
-        stage.sustained_rate = (await _one(stage, hub, plan, enough)).sustained
+        await _warm_up(stage, hub, plan)
+        stage.sustained_rate = (await _one(stage, hub, plan)).sustained
     return stage.sustained_rate

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from connectors.site import site as site_module
+from connectors.site import assembly
 from connectors.site.inapp import ItemDoc
 from tests.site.conftest import MakeSite
 from tests.site.space import SERVER_KEY, Answer, Running, Tab
@@ -21,7 +21,7 @@ ITEM = {
 
 @pytest.fixture(autouse=True)
 def _quick_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site_module, "COUNT_AFTER_S", 0.02)
+    monkeypatch.setattr(assembly, "COUNT_AFTER_S", 0.02)
 
 
 async def order(running: Running, *users: str, key: str = "order-1", **more: Any) -> Answer:

@@ -162,9 +162,6 @@ async def test_typing_crosses_the_hub(hub: RunningHub, site: Browsers) -> None:
     assert (await tab.expect("typing"))["by"] == "agent"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the hub does not call SiteConnector.drain() while connections are open"
-)
 async def test_a_stopping_hub_sends_its_visitors_away(
     mongo_url: str, mongo_db_name: str, tmp_path: Path
 ) -> None:
