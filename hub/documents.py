@@ -47,7 +47,8 @@ class InboxItem(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id"
     indexes: ClassVar[tuple[Index, ...]] = (
         Index((("open", 1), ("_id", 1)), only_where={"open": True}),
         Index((("channel", 1), ("account", 1)), only_where={"held": True}),
-        Index((("expire_at", 1),), expires=True),
+        # Partial, so that storing an item does not pay for an index it enters when it is routed.
+        Index((("expire_at", 1),), only_where={"expire_at": {"$exists": True}}, expires=True),
     )
     sealed: ClassVar[tuple[str, ...]] = ("drafts", "raw", "failed")
 
@@ -372,8 +373,7 @@ class FeedRow(Doc, frozen=True, kw_only=True, omit_defaults=True):
     indexes: ClassVar[tuple[Index, ...]] = (
         Index((("customer", 1), ("_id", 1))),
         Index((("address", 1), ("_id", 1)), only_where={"followed": True}),
-        Index((("expire_at", 1),), expires=True),
-    )
+    )  # old rows are trimmed from its start (hub/housekeeping.py): that needs no index
 
     id: int = msgspec.field(name="_id")  # type: ignore[assignment]
     type: str

@@ -58,6 +58,7 @@ PLAN_ROUNDS = 200  # loads that one item may ask for; more means a planner runs 
 TRIES = 3
 SURE = ("parse", "hook")  # stages whose verdict another try would not change
 IDLE_POLL_S = 0.05  # other processes' items are seen this fast
+GATHER_S = 0.02  # between two batches that are less than half full
 DEAD_LETTERS_A_DAY = 1000  # of refused-to-parse items, per account
 
 ChooseRoutes = Callable[[Sequence[Message]], Awaitable[Sequence[Route | Poisoned | None]]]
@@ -167,6 +168,9 @@ class Router:
             if items:
                 await self._route(items)
                 renewed_at = self._clock.monotonic()
+                if len(items) < self._batch_items // 2:
+                    # A batch costs its round trips whatever its size: let more come together.
+                    await asyncio.sleep(GATHER_S)
                 continue
             if self._clock.monotonic() - renewed_at > self._lease_s / 3:
                 if not await self._store.router.renew(lease, self._lease_s):

@@ -114,6 +114,10 @@ class Streams:
             self._open.discard(stream)
 
 
+class _Closing(Exception):
+    """The stream was told to end."""
+
+
 class _Stream:
     """One reader's stream."""
 
@@ -198,6 +202,8 @@ class _Stream:
             await self._follow(response, position, first, dies_at)
         except TimeoutError:
             await self._overflow(response)
+        except _Closing:
+            log.debug("feed_stream_closed", key=self.key)
         except CursorExpired:
             log.info("feed_stream_fell_behind", key=self.key)
         except StoreError as error:
@@ -293,7 +299,13 @@ class _Stream:
         return text.encode()
 
     async def _write(self, response: web.StreamResponse, data: bytes) -> None:
-        """Raises TimeoutError when the reader does not take it, ConnectionResetError if it left."""
+        """Send some bytes.
+
+        Raises TimeoutError when the reader does not take them, ConnectionResetError if it left,
+        _Closing instead of beginning something that could keep the hub waiting.
+        """
+        if self._closing:
+            raise _Closing
         async with asyncio.timeout(self._timing.send_s):
             await response.write(data)
         self._sent_at = asyncio.get_running_loop().time()

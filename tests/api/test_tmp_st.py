@@ -15,8 +15,8 @@ from hub.documents import DeadLetter
 from tests.support.hubs import RunningHub
 
 FULL = os.environ.get("OMNILINE_SCALE") == "full"
-EXAMPLES = 70
-SECONDS = 540
+EXAMPLES = 25
+SECONDS = 1800 if FULL else 300
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -67,12 +67,13 @@ async def test_no_request_is_answered_otherwise_than_the_document_says(
             pytest.fail("OMNILINE_REQUIRE_REAL=1, and schemathesis is not installed")
         pytest.skip("NO SCHEMATHESIS, so the API is not held to its document")
     ids = await known_ids(api)
+    limited = await api.make_key("admin", accounts=["sample:second"])
     process = await asyncio.create_subprocess_exec(
         str(command),
         "run",
         f"{api.hub.url}/openapi.json",
         "--header",
-        f"Authorization: Bearer {api.key}",
+        f"Authorization: Bearer {limited}",
         "--checks",
         ",".join(CHECKS),
         "--phases",
@@ -84,7 +85,7 @@ async def test_no_request_is_answered_otherwise_than_the_document_says(
         "--max-examples",
         str(EXAMPLES),
         "--seed",
-        "77",
+        "5",
         "--request-timeout",
         "10",
         "--continue-on-failure",

@@ -66,9 +66,11 @@ class Side:
         self.stage = stage
         self.per_second = 0  # requests that are written for each second of a window
         self._cpu_before = 0.0
+        self._count_before = 0
 
-    def start(self) -> None:
-        """Begin to count what the side costs."""
+    async def start(self) -> None:
+        """Begin to count what the side stores and costs."""
+        self._count_before = await self._count()
         self._cpu_before = self._cpu()
 
     def cpu(self) -> float:
@@ -85,9 +87,11 @@ class Side:
         """Return when everything it acknowledged is done; the naive one is done at once."""
 
     async def stored(self) -> int:
-        """Return how many messages stand where readers find them."""
-        messages = self.stage.mongo[self.database]["messages"]
-        return await messages.count_documents({})
+        """Return how many messages came to stand where readers find them since the start."""
+        return await self._count() - self._count_before
+
+    async def _count(self) -> int:
+        return await self.stage.mongo[self.database]["messages"].count_documents({})
 
 
 class HubSide(Side):
@@ -106,7 +110,7 @@ class HubSide(Side):
             return None
         return (datetime.now(UTC) - oldest["received_at"].replace(tzinfo=UTC)).total_seconds()
 
-    async def stored(self) -> int:
+    async def _count(self) -> int:
         return await self.stage.mongo[self.database]["entries"].count_documents({})
 
 

@@ -70,7 +70,7 @@ async def _window(stage: Stage, side: Side, plan: Plan, *, seconds: int) -> Load
     for _ in range(ATTEMPTS):
         count = side.per_second * seconds
         records = stage.records(side, count, senders=0 if plan.new else KNOWN)
-        side.start()
+        await side.start()
         try:
             return await run_wrk(side.url, records, connections=plan.connections, seconds=seconds)
         except RanOut:
@@ -80,13 +80,12 @@ async def _window(stage: Stage, side: Side, plan: Plan, *, seconds: int) -> Load
 
 
 async def _one(stage: Stage, side: Side, plan: Plan) -> Round:
-    before = await side.stored()
     load = await _window(stage, side, plan, seconds=plan.seconds)
     sent_at = time.monotonic()
     await side.drained()
     seconds = load.seconds + time.monotonic() - sent_at
     cpu_s = side.cpu()
-    stored = await side.stored() - before
+    stored = await side.stored()
     if stored < load.acknowledged:
         raise BenchError(f"{side.name}: {load.acknowledged} acknowledged, {stored} stored")
     return Round(

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import bson
 import pytest
 
-from hub.documents import CORE, Doc, InboxItem, Index
+from hub.documents import Doc, InboxItem, Index
 from hub.ids import new_id
 from hub.store.codec import Codec, FieldCipher
 from hub.store.driver import Driver, open_driver
@@ -108,7 +108,7 @@ async def open_space(
     *,
     cipher: FieldCipher | None = None,
     clock: FakeClock | None = None,
-    kinds: Sequence[type[Doc]] = (*CORE, Thing),
+    kinds: Sequence[type[Doc]] = (InboxItem, Thing),
 ) -> AsyncIterator[Space]:
     """Open a space of the test's own; a second call with a MongoDB kind opens the same one."""
     if kind == "memory":

@@ -214,68 +214,67 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("where", "ids"),
-    [
-        ({}, "abcd"),
-        ({"name": "Ann"}, "a"),
-        ({"name": None}, "d"),
-        ({"name": "Ann", "n": 2}, ""),
-        ({"n": {"$eq": 2}}, "bd"),
-        ({"n": {"$ne": 2}}, "ac"),
-        ({"n": 2.0}, "bd"),
-        ({"n": True}, ""),
-        ({"on": True}, "b"),
-        ({"on": {"$ne": True}}, "acd"),
-        ({"n": {"$in": [1, 3, "2"]}}, "ac"),
-        ({"n": {"$nin": [1, 3]}}, "bd"),
-        ({"n": {"$in": []}}, ""),
-        ({"name": {"$in": [None, "Bob"]}}, "bd"),
-        ({"n": {"$lt": 2}}, "a"),
-        ({"n": {"$lte": 2}}, "abd"),
-        ({"n": {"$gt": 2}}, "c"),
-        ({"n": {"$gte": 2, "$lt": 3}}, "bd"),
-        ({"n": {"$gt": 1.5}}, "bcd"),
-        ({"n": {"$gt": "0"}}, ""),
-        ({"at": {"$lt": NOW}}, "d"),
-        ({"at": {"$gte": NOW}}, "bc"),
-        ({"at": {"$gte": NOW + timedelta(microseconds=900)}}, "bc"),
-        ({"at": {"$exists": False}}, "a"),
-        ({"at": {"$exists": True}}, "bcd"),
-        ({"name": {"$regex": "^[Aa]n"}}, "ac"),
-        ({"name": {"$regex": "(?i)ANN"}}, "ac"),
-        ({"tags": "y"}, "ac"),
-        ({"tags": ["x", "y"]}, "a"),
-        ({"tags": ("x", "y")}, "a"),
-        ({"tags": {"$in": ["x", "z"]}}, "a"),
-        ({"tags": {"$ne": "x"}}, "bcd"),
-        ({"tags": {"$nin": ["x"]}}, "bcd"),
-        ({"tags": {"$regex": "x|z"}}, "a"),
-        ({"tags": {"$gt": "x"}}, "ac"),
-        ({"data.who.name": "Li"}, "a"),
-        ({"data.who": None}, "bcd"),
-        ({"data.who": {"name": "Li"}}, "a"),
-        ({"data.who.name": {"$exists": False}}, "bcd"),
-        ({"data.list.k": 5}, "b"),
-        ({"data.list.k": {"$gt": 2}}, "bd"),
-        ({"data.list.k": {"$gt": 1, "$lt": 3}}, "b"),
-        ({"data.list.k": None}, "ad"),
-        ({"data.list.k": {"$ne": None}}, "bc"),
-        ({"data.list": []}, "c"),
-        ({"data.list": {"$in": [[], 7]}}, "c"),
-        ({"$or": [{"n": 1}, {"name": "Bob", "n": 2}]}, "ab"),
-        ({"n": 2, "$or": [{"on": True}, {"at": {"$lt": NOW}}]}, "bd"),
-    ],
-    ids=str,
-)
-async def test_conditions(store: Store, where: dict[str, Any], ids: str) -> None:
+CONDITIONS: list[tuple[dict[str, Any], str]] = [
+    ({}, "abcd"),
+    ({"name": "Ann"}, "a"),
+    ({"name": None}, "d"),
+    ({"name": "Ann", "n": 2}, ""),
+    ({"n": {"$eq": 2}}, "bd"),
+    ({"n": {"$ne": 2}}, "ac"),
+    ({"n": 2.0}, "bd"),
+    ({"n": True}, ""),
+    ({"on": True}, "b"),
+    ({"on": {"$ne": True}}, "acd"),
+    ({"n": {"$in": [1, 3, "2"]}}, "ac"),
+    ({"n": {"$nin": [1, 3]}}, "bd"),
+    ({"n": {"$in": []}}, ""),
+    ({"name": {"$in": [None, "Bob"]}}, "bd"),
+    ({"n": {"$lt": 2}}, "a"),
+    ({"n": {"$lte": 2}}, "abd"),
+    ({"n": {"$gt": 2}}, "c"),
+    ({"n": {"$gte": 2, "$lt": 3}}, "bd"),
+    ({"n": {"$gt": 1.5}}, "bcd"),
+    ({"n": {"$gt": "0"}}, ""),
+    ({"at": {"$lt": NOW}}, "d"),
+    ({"at": {"$gte": NOW}}, "bc"),
+    ({"at": {"$gte": NOW + timedelta(microseconds=900)}}, "bc"),
+    ({"at": {"$exists": False}}, "a"),
+    ({"at": {"$exists": True}}, "bcd"),
+    ({"name": {"$regex": "^[Aa]n"}}, "ac"),
+    ({"name": {"$regex": "(?i)ANN"}}, "ac"),
+    ({"tags": "y"}, "ac"),
+    ({"tags": ["x", "y"]}, "a"),
+    ({"tags": ("x", "y")}, "a"),
+    ({"tags": {"$in": ["x", "z"]}}, "a"),
+    ({"tags": {"$ne": "x"}}, "bcd"),
+    ({"tags": {"$nin": ["x"]}}, "bcd"),
+    ({"tags": {"$regex": "x|z"}}, "a"),
+    ({"tags": {"$gt": "x"}}, "ac"),
+    ({"data.who.name": "Li"}, "a"),
+    ({"data.who": None}, "bcd"),
+    ({"data.who": {"name": "Li"}}, "a"),
+    ({"data.who.name": {"$exists": False}}, "bcd"),
+    ({"data.list.k": 5}, "b"),
+    ({"data.list.k": {"$gt": 2}}, "bd"),
+    ({"data.list.k": {"$gt": 1, "$lt": 3}}, "b"),
+    ({"data.list.k": None}, "ad"),
+    ({"data.list.k": {"$ne": None}}, "bc"),
+    ({"data.list": []}, "c"),
+    ({"data.list": {"$in": [[], 7]}}, "c"),
+    ({"$or": [{"n": 1}, {"name": "Bob", "n": 2}]}, "ab"),
+    ({"n": 2, "$or": [{"on": True}, {"at": {"$lt": NOW}}]}, "bd"),
+]
+
+
+async def test_conditions(store: Store) -> None:
     """One world, every operator; the property in test_conditions.py looks for the rest."""
     table = store.table(Thing)
-    await table.insert(ROWS)
-    assert sorted(thing.id for thing in await table.find(where)) == sorted(ids)
-    assert await table.count(where) == len(ids)
-    assert await table.delete(where) == len(ids)
-    assert await table.count({}) == len(ROWS) - len(ids)
+    for where, ids in CONDITIONS:
+        await table.put(ROWS)
+        assert sorted(thing.id for thing in await table.find(where)) == sorted(ids), where
+        assert await table.count(where) == len(ids), where
+        assert await table.delete(where) == len(ids), where
+        assert await table.count({}) == len(ROWS) - len(ids), where
 
 
 async def test_an_operator_that_is_not_shared_is_an_error_and_no_empty_answer(
