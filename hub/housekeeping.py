@@ -1,4 +1,4 @@
-"""What has to happen because time passes: closing silent conversations, reading switches anew."""
+"""What has to happen because time passes: silent conversations, old feed rows, switches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import structlog
 
 from hub.accounts import Switches
 from hub.clock import Clock
-from hub.documents import Conversation
+from hub.documents import Conversation, FeedRow
 from hub.inbox_writer import Overloaded
 from hub.services import HubServices
 from hub.store.interface import Store, StoreError
@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 EVERY_S = 2.0
 SILENCE_EVERY_S = 60.0
 AT_ONCE = 100
+TRIM_AT_ONCE = 2000
 
 
 class Housekeeping:
@@ -61,6 +62,20 @@ class Housekeeping:
         if leases:
             await self._switches.release_held()
             await self.close_silent()
+            await self.trim_feed()
+
+    async def trim_feed(self) -> int:
+        """Take away feed rows older than what is kept; they are all at its start."""
+        rows = self._store.table(FeedRow)
+        gone = 0
+        while True:
+            oldest = await rows.find({}, sort=[("_id", 1)], limit=TRIM_AT_ONCE)
+            now = self._clock.now()
+            old = [int(row.id) for row in oldest if row.expire_at and row.expire_at < now]
+            if old:
+                gone += await rows.delete({"_id": {"$lte": old[-1]}})
+            if len(old) < TRIM_AT_ONCE:
+                return gone
 
     async def close_silent(self) -> int:
         """Close conversations nobody spoke in for too long; return how many."""

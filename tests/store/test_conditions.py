@@ -74,7 +74,7 @@ def stores(mongo_url: str, mongo_db_name: str) -> Iterator[tuple[asyncio.Runner,
 
 
 @settings(
-    max_examples=scaled(150, 5000),
+    max_examples=scaled(150, 2000),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
