@@ -30,8 +30,8 @@ from hub.contract import Route as HttpRoute
 from hub.documents import AddressDoc, Doc, Entry, Index
 from hub.hookspecs import hookimpl
 from hub.inbox_writer import Overloaded
+from hub.planning.rules import Refusal, Route
 from hub.plugin_context import ConnectorContext, PluginContext, PluginRoute, Seen
-from hub.rules import Refusal, Route
 from hub.store.interface import StoreError
 
 __all__ = [

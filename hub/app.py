@@ -38,18 +38,18 @@ from hub.ids import new_id
 from hub.inbox_writer import InboxWriter
 from hub.intake import Intake
 from hub.jobs import LaneWorkers
-from hub.loop_watch import LoopWatch
 from hub.metrics import Metrics
 from hub.outbound import Sender
 from hub.overload import Overload
+from hub.planning.rules import Route, Rules
 from hub.plugin_context import ConnectorContext, PluginContext
 from hub.plugin_host import PluginHost
+from hub.plugin_host.loop_watch import LoopWatch
 from hub.preparing import Preparer
 from hub.presence import Presence
 from hub.probe import survives
 from hub.route_choice import RouteChooser
 from hub.router import Batch, Router
-from hub.rules import Route, Rules
 from hub.services import HubServices
 from hub.space import claim_space, codec, field_cipher, space_key
 from hub.spool import Spool
@@ -395,7 +395,7 @@ class Hub:
         return Rules(
             key=self.key,
             now=self.clock.now(),
-            capabilities=self._capabilities_of,
+            capabilities=self.capabilities_of,
             policies=settings.conversations.policy,
             route=Route(backends=tuple(self.backends)),
             silence=timedelta(hours=settings.conversations.silence_hours),
@@ -405,7 +405,7 @@ class Hub:
             operations_kept=timedelta(days=settings.inbox_days),
         )
 
-    def _capabilities_of(self, channel: str) -> Capabilities:
+    def capabilities_of(self, channel: str) -> Capabilities:
         return self._capabilities.get(channel, _NOTHING)
 
     def _committed(self, batch: Batch) -> None:

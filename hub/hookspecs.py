@@ -15,8 +15,8 @@ import pluggy
 if TYPE_CHECKING:
     from hub.backend_contract import TicketBackend
     from hub.contract import Connector
+    from hub.planning.rules import Route
     from hub.plugin_context import PluginContext
-    from hub.rules import Route
     from normalizer.drafts import Message
     from normalizer.tickets import TicketEntry
 

@@ -22,10 +22,10 @@ from hub.contract import Account, Connector, Request, Verified
 from hub.documents import AddressDoc, DeadLetter, InboxItem, Job
 from hub.ids import SpaceKey
 from hub.intake import RawRequest
+from hub.planning.rules import Refusal
 from hub.plugin_context import ConnectorContext, Services
 from hub.plugin_host import PluginHost
 from hub.preparing import encode_drafts
-from hub.rules import Refusal
 from hub.space import space_key
 from hub.store.interface import Store, StoreError
 from normalizer.addresses import canonical

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hub.planning.rules import Route
 from hub.plugin_host import PluginHost
 from hub.preparing import Poisoned
-from hub.rules import Route
 from normalizer.drafts import Message
 
 HOOK = "choose_ticket_route"

@@ -31,13 +31,14 @@ from hub.documents import (
     Entry,
     InboxItem,
 )
-from hub.entries import alias_id, entry_id
-from hub.identity import address_id
 from hub.ids import new_id
-from hub.planner import plan
+from hub.planning.entries import alias_id, entry_id
+from hub.planning.identity import address_id
+from hub.planning.planner import plan
+from hub.planning.rules import Route, Rules
+from hub.planning.workspace import ById, Find, LastSeq, NotLoaded, Wanted, Workspace
 from hub.preparing import Poisoned, Prepared, Preparer
 from hub.presence import presence_lane
-from hub.rules import Route, Rules
 from hub.steps import reached
 from hub.store.interface import (
     Commit,
@@ -48,7 +49,6 @@ from hub.store.interface import (
     StoreError,
     Unavailable,
 )
-from hub.workspace import ById, Find, LastSeq, NotLoaded, Wanted, Workspace
 from normalizer.drafts import Message
 
 log = structlog.get_logger(__name__)

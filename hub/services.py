@@ -12,14 +12,14 @@ import structlog
 
 from hub.accounts import States
 from hub.clock import Clock
-from hub.commands import digest, operation_id
 from hub.dispatch import commands_of
 from hub.documents import Operation
 from hub.feed.tail import FeedTail, Timelines
 from hub.ids import SpaceKey
 from hub.intake import Intake
+from hub.planning.commands import digest, operation_id
+from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute, Seen
-from hub.rules import Refusal
 from hub.store.interface import Store, StoreError
 from normalizer.drafts import Actor, AnyDraft, Command
 from normalizer.pipeline import StepContext, normalize

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from hub.commands import command_entry_id, operation_id
 from hub.documents import (
     AddressDoc,
     AmendmentDoc,
@@ -25,6 +24,7 @@ from hub.documents import (
 )
 from hub.ids import SpaceKey, event_id, event_position
 from hub.intake import RawRequest
+from hub.planning.commands import command_entry_id, operation_id
 from hub.preparing import decode_drafts
 from hub.store.interface import Store
 from normalizer.drafts import Command, Event, Message, Outcome

@@ -167,7 +167,7 @@ class Actor(Model, frozen=True, kw_only=True):
 
 
 class Command(Draft, tag="command", frozen=True, kw_only=True):
-    """Somebody wants something: reply, note, link, merge, close, erase ... (hub/commands.py)."""
+    """Somebody wants something: reply, link, close, erase ... (hub/planning/commands/)."""
 
     name: str
     actor: Actor

@@ -98,7 +98,10 @@ def test_an_empty_file_gives_the_documented_defaults(tmp_path: Path) -> None:
     assert hub.mongo_url is None
     assert hub.data_dir == tmp_path / "data"
     assert (hub.commit_budget_ms, hub.spool_max_bytes) == (500, 1024**3)
-    assert (hub.conversations.silence_hours, hub.conversations.reopen_hours) == (72, 24)
+    assert (hub.conversations.silence_hours, hub.conversations.reopen_hours) == (
+        72,
+        24,
+    )
     assert (config.accounts, config.backends, config.feeds, config.plugins) == ((), (), (), {})
     assert config.warnings == ()
 

@@ -14,16 +14,18 @@ from typing import Any
 import pytest
 
 from hub import Route
-from hub.hooks_page import hook_groups, hooks_page
 from hub.hookspecs import Hooks
 from hub.plugin_host import PluginHost
+from hub.plugin_host.hooks_page import hook_groups, hooks_page
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "hooks.md"
 HOOKS = [name for name, member in vars(Hooks).items() if hasattr(member, "omniline_spec")]
 
 
 def test_the_page_is_made_from_the_code() -> None:
-    assert PAGE.read_text() == hooks_page(), "python -m hub.hooks_page > docs/reference/hooks.md"
+    assert PAGE.read_text() == hooks_page(), (
+        "python -m hub.plugin_host.hooks_page > docs/reference/hooks.md"
+    )
 
 
 def test_the_page_has_every_hook_in_the_order_in_which_things_happen() -> None:

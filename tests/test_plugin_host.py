@@ -23,12 +23,12 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from hub import Connector, RawTable, TicketBackend, hookimpl, loop_watch
+from hub import Connector, RawTable, TicketBackend, hookimpl
 from hub.config import load_text
-from hub.loop_watch import LoopWatch, Stall
-from hub.plugin_calls import abbreviated
-from hub.plugin_host import Answer, HookFailed, PluginError, PluginHost, shadowing
-from hub.plugin_strikes import Strikes
+from hub.plugin_host import Answer, HookFailed, PluginError, PluginHost, loop_watch, shadowing
+from hub.plugin_host.calls import abbreviated
+from hub.plugin_host.loop_watch import LoopWatch, Stall
+from hub.plugin_host.strikes import Strikes
 
 HOOK = "ticket_event_seen"
 
@@ -460,7 +460,7 @@ async def test_only_one_call_at_a_time_tries_a_suspended_plugin(
 
     moody.act = wait
     trial = asyncio.create_task(heard(host))
-    while moody.calls < 6:  # noqa: ASYNC110 - the other task needs a turn or two
+    while moody.calls < 6:
         await asyncio.sleep(0)
     assert (await heard(host))[0].error is not None
     assert [state.state for state in host.states()] == ["trying"]
@@ -479,7 +479,7 @@ async def test_a_trial_whose_caller_went_away_can_be_repeated(
     clock.seconds += 60
     moody.act = lambda _: asyncio.Event().wait()
     trial = asyncio.create_task(heard(host))
-    while moody.calls < 6:  # noqa: ASYNC110 - the other task needs a turn or two
+    while moody.calls < 6:
         await asyncio.sleep(0)
     trial.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -950,7 +950,7 @@ async def watching(watch: LoopWatch) -> AsyncIterator[LoopWatch]:
 async def ended(watch: LoopWatch) -> tuple[Stall, ...]:
     """The stalls, once the last of them is over."""
     async with asyncio.timeout(20):
-        while not watch.recent() or watch.recent()[-1].seconds is None:  # noqa: ASYNC110 - a thread
+        while not watch.recent() or watch.recent()[-1].seconds is None:
             await asyncio.sleep(0.01)
     return watch.recent()
 

@@ -16,8 +16,8 @@ from hub.api.keys import ApiKey, Keys
 from hub.api.problems import refused
 from hub.api.sessions import COOKIE, SAFE_METHODS, Sessions, same_origin
 from hub.clock import Clock
+from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
-from hub.rules import Refusal
 from hub.store.interface import Store
 
 log = structlog.get_logger(__name__)

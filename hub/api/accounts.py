@@ -15,12 +15,12 @@ from hub.api.bodies import Input, answer, read_json
 from hub.api.keys import ApiKey
 from hub.api.openapi import operation
 from hub.api.views import View
+from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
-from hub.rules import Refusal
 from normalizer.capabilities import Capabilities
 
 if TYPE_CHECKING:
-    from hub.app import Hub
+    from hub.running import Running
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +89,7 @@ class SwitchInput(Input, frozen=True, kw_only=True):
 
 
 class Accounts:
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Running) -> None:
         self._hub = hub
 
     def routes(self) -> list[PluginRoute]:

@@ -29,15 +29,15 @@ from hub.api.people import People
 from hub.api.views import View
 from hub.documents import Doc, Index
 from hub.inbox_writer import Overloaded
+from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
-from hub.rules import Refusal
 from hub.web import read_body
 from normalizer.media import UNKNOWN_MIME, file_name, mime_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hub.app import Hub
+    from hub.running import Running
 
 MAX_BYTES = 25 * 1024 * 1024
 AT_ONCE_BYTES = 8 * MAX_BYTES  # of all uploads that are being read together
@@ -102,7 +102,7 @@ class SignedLink(View, frozen=True, kw_only=True):
 
 
 class Attachments:
-    def __init__(self, hub: Hub, people: People) -> None:
+    def __init__(self, hub: Running, people: People) -> None:
         self._hub = hub
         self._people = people
         self._blobs = hub.store.blobs

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 from aiohttp import web
 
-from hub.rules import Refusal
+from hub.planning.rules import Refusal
 from hub.web import read_body
 from normalizer.model import milliseconds
 

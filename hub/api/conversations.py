@@ -23,11 +23,11 @@ from hub.api.views import (
     conversation_view,
 )
 from hub.documents import AddressDoc, Conversation
+from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
-from hub.rules import Refusal
 
 if TYPE_CHECKING:
-    from hub.app import Hub
+    from hub.running import Running
 
 Agent = Annotated[str, Meta(min_length=1, max_length=200, description="An agent's id.")]
 Tag = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -117,7 +117,7 @@ Act = Callable[[ApiKey, Conversation, Any], Awaitable[tuple[str, dict[str, Any]]
 
 
 class Conversations:
-    def __init__(self, hub: Hub, people: People, cursors: Cursors, commands: Commands) -> None:
+    def __init__(self, hub: Running, people: People, cursors: Cursors, commands: Commands) -> None:
         self._people = people
         self._cursors = cursors
         self._commands = commands

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from hub.rules import Refusal
+from hub.planning.rules import Refusal
 
 T = TypeVar("T")
 _MAC_BYTES = 12

@@ -25,12 +25,12 @@ from hub.api.views import (
     customer_view,
 )
 from hub.documents import AddressDoc, Conversation, Customer
+from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
-from hub.rules import Refusal
 from normalizer.addresses import AddressError, canonical, mailbox, parse_address, phone
 
 if TYPE_CHECKING:
-    from hub.app import Hub
+    from hub.running import Running
 
 Limit = Annotated[int, Meta(ge=1, le=200, description="How many at most.")]
 CursorText = Annotated[
@@ -53,7 +53,7 @@ class CustomersQuery(Input, frozen=True, kw_only=True):
 
 
 class Customers:
-    def __init__(self, hub: Hub, people: People, cursors: Cursors) -> None:
+    def __init__(self, hub: Running, people: People, cursors: Cursors) -> None:
         self._hub = hub
         self._people = people
         self._cursors = cursors

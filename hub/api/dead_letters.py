@@ -17,12 +17,12 @@ from hub.api.keys import ApiKey
 from hub.api.openapi import operation
 from hub.api.views import View
 from hub.documents import DeadLetter
+from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
 from hub.replay import Replay
-from hub.rules import Refusal
 
 if TYPE_CHECKING:
-    from hub.app import Hub
+    from hub.running import Running
 
 BODY_SHOWN = 64 * 1024
 
@@ -76,7 +76,7 @@ class DeadLetterPage(View, frozen=True, kw_only=True):
 
 
 class DeadLetters:
-    def __init__(self, hub: Hub, cursors: Cursors) -> None:
+    def __init__(self, hub: Running, cursors: Cursors) -> None:
         self._hub = hub
         self._letters = hub.store.table(DeadLetter)
         self._cursors = cursors

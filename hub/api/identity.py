@@ -22,13 +22,13 @@ from hub.api.views import (
     entry_view,
     link_view,
 )
-from hub.commands import command_entry_id
 from hub.documents import Entry, Link
+from hub.planning.commands import command_entry_id
+from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
-from hub.rules import Refusal
 
 if TYPE_CHECKING:
-    from hub.app import Hub
+    from hub.running import Running
 
 LINKS_SHOWN = 500
 
@@ -88,7 +88,7 @@ class NoteAdded(View, frozen=True, kw_only=True):
 
 
 class Identity:
-    def __init__(self, hub: Hub, people: People, commands: Commands) -> None:
+    def __init__(self, hub: Running, people: People, commands: Commands) -> None:
         self._hub = hub
         self._people = people
         self._commands = commands

@@ -15,11 +15,11 @@ from hub.api.keys import ApiKey, ApiKeyDoc, create_key, list_keys, revoke_key
 from hub.api.openapi import operation
 from hub.api.sessions import COOKIE
 from hub.api.views import View
+from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
-from hub.rules import Refusal
 
 if TYPE_CHECKING:
-    from hub.app import Hub
+    from hub.running import Running
 
 
 class KeyInput(Input, frozen=True, kw_only=True):
@@ -67,7 +67,7 @@ class Caller(View, frozen=True, kw_only=True):
 class KeyRoutes:
     """``scopes`` answers which scopes there are, plugins' ones included."""
 
-    def __init__(self, hub: Hub, access: Access, scopes: Collection[str]) -> None:
+    def __init__(self, hub: Running, access: Access, scopes: Collection[str]) -> None:
         self._hub = hub
         self._access = access
         self._scopes = scopes

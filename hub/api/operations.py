@@ -13,11 +13,11 @@ from hub.api.keys import ApiKey
 from hub.api.openapi import operation
 from hub.api.views import OperationView, operation_view
 from hub.documents import InboxItem, Operation
+from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
-from hub.rules import Refusal
 
 if TYPE_CHECKING:
-    from hub.app import Hub
+    from hub.running import Running
 
 
 class Ran(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True):
 class Commands:
     """Runs commands for callers of the API."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Running) -> None:
         self._hub = hub
 
     async def run(
@@ -81,7 +81,7 @@ def accepted(ran: Ran) -> web.Response:
 
 
 class Operations:
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Running) -> None:
         self._store = hub.store
 
     def routes(self) -> list[PluginRoute]:

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from hub.api.bodies import PATH_IDS, Input
 from hub.api.keys import ApiKey
-from hub.rules import Refusal
+from hub.planning.rules import Refusal
 from hub.store.interface import BlobStore
 
 Line = Annotated[str, Meta(max_length=500)]

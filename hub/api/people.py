@@ -12,7 +12,7 @@ import msgspec
 
 from hub.api.keys import ApiKey
 from hub.documents import AddressDoc, Conversation, Customer, Entry
-from hub.rules import Refusal
+from hub.planning.rules import Refusal
 from hub.store.interface import Store
 
 PRIVATE_CHANNEL = "hub"  # of notes and of events about the customer itself

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from hub.rules import Refusal
+from hub.planning.rules import Refusal
 
 TYPE_BASE = "https://omniline.dev/problems/"
 

@@ -15,13 +15,13 @@ from hub.api.parts import Line, PartsInput, command_parts
 from hub.api.people import People, Person
 from hub.api.timelines import Latest
 from hub.api.views import EntryView, View, entry_view
-from hub.commands import command_entry_id
 from hub.documents import AddressDoc, Conversation, Entry
+from hub.planning.commands import command_entry_id
+from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
-from hub.rules import Refusal
 
 if TYPE_CHECKING:
-    from hub.app import Hub
+    from hub.running import Running
 
 Key = Annotated[str, Meta(max_length=200)]
 
@@ -110,7 +110,7 @@ class Changed(View, frozen=True, kw_only=True):
 
 
 class Replies:
-    def __init__(self, hub: Hub, people: People, commands: Commands, latest: Latest) -> None:
+    def __init__(self, hub: Running, people: People, commands: Commands, latest: Latest) -> None:
         self._hub = hub
         self._people = people
         self._commands = commands

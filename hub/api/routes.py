@@ -34,17 +34,17 @@ from hub.api.sessions import (
 from hub.api.stories import Trace
 from hub.api.timelines import Latest, Timelines
 from hub.feed.routes import end_with, feed_routes
+from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
-from hub.rules import Refusal
 
 if TYPE_CHECKING:
-    from hub.app import Hub
+    from hub.running import Running
 
 ROUTES = web.AppKey("routes", tuple[PluginRoute, ...])
 PLUGINS = "/api/v1/x"
 
 
-async def add_api(app: web.Application, hub: Hub) -> None:
+async def add_api(app: web.Application, hub: Running) -> None:
     """Add all routes below /api, /feed and /console, and /openapi.json."""
     await hub.store.prepare([ApiKeyDoc, SessionDoc, SigninLink, UploadDoc])
     access = Access(hub.store, hub.clock, hub.web.remote, lambda: hub.web.public_url)
@@ -58,7 +58,7 @@ async def add_api(app: web.Application, hub: Hub) -> None:
     await _add_console(app, hub)
 
 
-def core_routes(hub: Hub, access: Access) -> list[PluginRoute]:
+def core_routes(hub: Running, access: Access) -> list[PluginRoute]:
     """Return the hub's own routes."""
     people = People(hub.store)
     cursors = Cursors(hub.key.derive("api/cursors"))
@@ -80,7 +80,7 @@ def core_routes(hub: Hub, access: Access) -> list[PluginRoute]:
     ]
 
 
-def plugin_routes(hub: Hub) -> list[PluginRoute]:
+def plugin_routes(hub: Running) -> list[PluginRoute]:
     """Return the plugins' routes where they are mounted.
 
     Raises ``ValueError`` for one that asks for no scope: plugins are behind keys.
@@ -104,7 +104,7 @@ def mount(app: web.Application, access: Access, routes: Iterable[PluginRoute]) -
 # --- the document --------------------------------------------------------------------------------
 
 
-def _add_document(app: web.Application, hub: Hub, routes: Iterable[PluginRoute]) -> None:
+def _add_document(app: web.Application, hub: Running, routes: Iterable[PluginRoute]) -> None:
     described = list(routes)
     made: dict[str, bytes] = {}  # by public URL, which is known once the port is
 
@@ -120,7 +120,7 @@ def _add_document(app: web.Application, hub: Hub, routes: Iterable[PluginRoute])
 # --- people --------------------------------------------------------------------------------------
 
 
-def _add_sign_in(app: web.Application, hub: Hub, access: Access) -> None:
+def _add_sign_in(app: web.Application, hub: Running, access: Access) -> None:
     async def sign_in(request: web.Request) -> web.Response:
         try:
             cookie = await access.sign_in(request, request.query.get("token", ""))
@@ -138,7 +138,7 @@ def _add_sign_in(app: web.Application, hub: Hub, access: Access) -> None:
 # --- what others bring ---------------------------------------------------------------------------
 
 
-async def _add_console(app: web.Application, hub: Hub) -> None:
+async def _add_console(app: web.Application, hub: Running) -> None:
     from hub.console import add_console  # its pages ask the routes of this module
 
     await add_console(app, hub)

@@ -12,12 +12,12 @@ from hub.api.keys import ApiKey
 from hub.api.openapi import operation
 from hub.api.people import People
 from hub.api.views import View
+from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
-from hub.rules import Refusal
 from hub.story import tell_story
 
 if TYPE_CHECKING:
-    from hub.app import Hub
+    from hub.running import Running
 
 
 class LineView(View, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class StoryView(View, frozen=True, kw_only=True):
 
 
 class Trace:
-    def __init__(self, hub: Hub, people: People) -> None:
+    def __init__(self, hub: Running, people: People) -> None:
         self._hub = hub
         self._people = people
 

@@ -24,12 +24,12 @@ from hub.api.openapi import operation
 from hub.api.people import PRIVATE_CHANNEL, People, Person
 from hub.api.views import EntryDetail, TimelinePage, change_view, entry_view
 from hub.documents import AddressDoc, AmendmentDoc, Entry
+from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
-from hub.rules import Refusal
 from hub.store.interface import Store
 
 if TYPE_CHECKING:
-    from hub.app import Hub
+    from hub.running import Running
 
 SLICE = 100  # addresses in one question
 CHANGES_SHOWN = 200
@@ -67,7 +67,7 @@ class Latest:
 
 
 class Timelines:
-    def __init__(self, hub: Hub, people: People, cursors: Cursors, latest: Latest) -> None:
+    def __init__(self, hub: Running, people: People, cursors: Cursors, latest: Latest) -> None:
         self._people = people
         self._cursors = cursors
         self._latest = latest

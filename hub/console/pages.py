@@ -29,11 +29,11 @@ from hub.console.lines import Line, hue, lines, safe
 from hub.documents import Conversation, Entry
 from hub.feed.access import Selection
 from hub.feed.routes import feed_of
-from hub.rules import Refusal
+from hub.planning.rules import Refusal
 from normalizer.parts import plain_text
 
 if TYPE_CHECKING:
-    from hub.app import Hub
+    from hub.running import Running
 
 SCOPE = "customers:read"
 CONVERSATIONS = 20
@@ -96,7 +96,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     dealings: list[Dealing]
 
 
-async def add_console(app: web.Application, hub: Hub) -> None:
+async def add_console(app: web.Application, hub: Running) -> None:
     """Add the pages below /console."""
     console = Console(app, hub)
     add = app.router.add_get
@@ -109,7 +109,7 @@ async def add_console(app: web.Application, hub: Hub) -> None:
 
 
 class Console:
-    def __init__(self, app: web.Application, hub: Hub) -> None:
+    def __init__(self, app: web.Application, hub: Running) -> None:
         self._hub = hub
         self._access = app[ACCESS]
         self._people = People(hub.store)

@@ -12,7 +12,7 @@ import msgspec
 
 from hub.api.keys import ApiKey
 from hub.documents import FeedRow
-from hub.rules import Refusal
+from hub.planning.rules import Refusal
 
 SCOPE = "feed:read"
 MAX_PATTERNS = 50

@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from hub.feed.access import Rights, Selection, rights_of, selection_of
-from hub.rules import Refusal
+from hub.planning.rules import Refusal
 
 FILTERS = ("types", "channel", "customer")
 

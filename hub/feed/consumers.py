@@ -18,7 +18,7 @@ from hub.documents import FeedRow, State
 from hub.feed.access import Selection, rights_of
 from hub.feed.cursors import TAIL, Cursor, Cursors
 from hub.feed.reader import Reader
-from hub.rules import Refusal
+from hub.planning.rules import Refusal
 from hub.store.interface import Store
 
 MAX_CONSUMERS = 200

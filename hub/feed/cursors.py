@@ -11,7 +11,7 @@ import msgspec
 from hub.api import cursors
 from hub.feed.access import Selection
 from hub.ids import SpaceKey
-from hub.rules import Refusal
+from hub.planning.rules import Refusal
 
 TAIL = "tail"
 _PURPOSE = "feed"

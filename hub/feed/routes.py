@@ -25,12 +25,12 @@ from hub.feed.stream import Streams, Timing
 from hub.feed.tail import FeedTail
 from hub.feed.tickets import Tickets
 from hub.ids import SpaceKey
+from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
-from hub.rules import Refusal
 from hub.store.interface import Store
 
 if TYPE_CHECKING:
-    from hub.app import Hub
+    from hub.running import Running
 
 TAG = "feed"
 _LIMITED = "Needs `feed:read`, or `feed:read:` and a pattern of types like `message.*`."
@@ -244,10 +244,10 @@ def _route(
     )
 
 
-_feeds: WeakKeyDictionary[Hub, Feed] = WeakKeyDictionary()
+_feeds: WeakKeyDictionary[Running, Feed] = WeakKeyDictionary()
 
 
-def feed_of(hub: Hub) -> Feed:
+def feed_of(hub: Running) -> Feed:
     """Return the hub's feed, made when it is asked for first."""
     feed = _feeds.get(hub)
     if feed is None:
@@ -262,11 +262,11 @@ def feed_of(hub: Hub) -> Feed:
     return feed
 
 
-def feed_routes(hub: Hub) -> list[PluginRoute]:
+def feed_routes(hub: Running) -> list[PluginRoute]:
     """Return the routes, to be mounted behind keys; see also :func:`end_with`."""
     return feed_of(hub).routes()
 
 
-def end_with(app: web.Application, hub: Hub) -> None:
+def end_with(app: web.Application, hub: Running) -> None:
     """Let streams and long polls end as soon as the application is told to shut down."""
     app.on_shutdown.append(feed_of(hub).close)

@@ -27,7 +27,7 @@ from hub.feed.events import Rendered
 from hub.feed.pages import Pages, start
 from hub.feed.reader import Reader
 from hub.feed.tail import FeedTail
-from hub.rules import Refusal
+from hub.planning.rules import Refusal
 from hub.store.interface import StoreError
 
 log = structlog.get_logger(__name__)

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
-from bson.codec_options import TypeDecoder
 from bson.int64 import Int64
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -34,13 +33,24 @@ def unstorable(item: InboxItem) -> NotStorable | None:
     return None
 
 
-class PlainInt(TypeDecoder):
-    """bson reads an integer above 32 bits as its ``Int64``, which no encoder of ours takes."""
+def plain(value: Any) -> Any:
+    """Make plain integers of bson's ``Int64`` (all above 32 bits), which no encoder of ours takes.
 
-    bson_type = Int64
+    Changes ``value`` in place. The driver could do it (``type_registry``), but hands out raw
+    documents in replies then.
+    """
+    if isinstance(value, dict):
+        for name, each in value.items():
+            if type(each) in _MAY_HOLD:
+                value[name] = plain(each)
+        return value
+    if isinstance(value, list):
+        value[:] = [plain(each) if type(each) in _MAY_HOLD else each for each in value]
+        return value
+    return int(value)
 
-    def transform_bson(self, value: Int64) -> int:
-        return int(value)
+
+_MAY_HOLD = frozenset({Int64, dict, list})
 
 
 class FieldCipher:
@@ -143,7 +153,7 @@ class Codec:
                     )
                 data[name] = self._cipher.open(value, f"{kind.collection}.{name}")
         try:
-            return msgspec.convert(data, kind)
+            return msgspec.convert(plain(data), kind)
         except msgspec.ValidationError as error:
             raise StoreError(
                 f"{kind.collection} {data.get('_id')} is not what this release writes: {error}"

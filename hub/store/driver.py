@@ -8,8 +8,7 @@ Two kinds of collection are on offer. A *durable* one writes with `{w: majority,
 reads with read concern `majority` on the primary: what it acknowledged survives a crash and a
 failover. A *cheap* one (`durable=False`) writes with `w: 1` and is for hints only.
 
-All datetimes are timezone-aware UTC with milliseconds; UUIDs have the standard representation;
-integers are `int`, whatever their size.
+All datetimes are timezone-aware UTC with milliseconds; UUIDs have the standard representation.
 """
 
 from __future__ import annotations
@@ -32,13 +31,11 @@ import gridfs
 import pymongo
 import structlog
 from bson.binary import Binary, UuidRepresentation
-from bson.codec_options import TypeRegistry
 from pymongo import ReadPreference, WriteConcern
 from pymongo.cursor_shared import CursorType
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from hub.store.codec import PlainInt
 from hub.store.driver_collections import (
     ABORT_SECONDS,
     Awaiter,
@@ -118,7 +115,6 @@ COMMIT_SECONDS = 5.0
 TAIL_AWAIT_MS = 1_000
 """How long the server holds a tail's request open while nothing new comes."""
 
-_TYPES = TypeRegistry([PlainInt()])
 _DURABLE_WRITES = WriteConcern(w="majority", j=True, wtimeout=WTIMEOUT_MS)
 _CHEAP_WRITES = WriteConcern(w=1)
 _MAJORITY = ReadConcern("majority")
@@ -496,7 +492,6 @@ async def open_driver(
         "tz_aware": True,
         "tzinfo": UTC,
         "uuidRepresentation": "standard",
-        "type_registry": _TYPES,
         "retryWrites": True,
         "retryReads": True,
     }

@@ -15,13 +15,13 @@ from enum import Enum
 from typing import Any, Generic, TypeVar
 
 import bson
-from bson.codec_options import CodecOptions, TypeRegistry
+from bson.codec_options import CodecOptions
 from bson.errors import InvalidDocument
 
 from hub.clock import Clock, SystemClock
 from hub.documents import Doc, InboxItem
 from hub.ids import new_id
-from hub.store.codec import Codec, PlainInt, unstorable
+from hub.store.codec import Codec, plain, unstorable
 from hub.store.interface import (
     Commit,
     Fenced,
@@ -35,9 +35,7 @@ from hub.store.interface import (
 
 D = TypeVar("D", bound=Doc)
 Row = dict[str, Any]
-_OPTIONS: CodecOptions[Row] = CodecOptions(
-    tz_aware=True, tzinfo=UTC, type_registry=TypeRegistry([PlainInt()])
-)
+_OPTIONS: CodecOptions[Row] = CodecOptions(tz_aware=True, tzinfo=UTC)
 _MOST_BYTES = 16 * 1024 * 1024
 
 
@@ -53,7 +51,8 @@ def _encoded(codec: Codec, doc: Doc) -> Row:
         raise NotStorable(f"MongoDB cannot hold this document: {error}") from error
     if len(data) > _MOST_BYTES:
         raise NotStorable(f"MongoDB cannot hold this document: it has {len(data)} bytes")
-    return bson.decode(data, _OPTIONS)
+    stored: Row = plain(bson.decode(data, _OPTIONS))
+    return stored
 
 
 def _copied(value: Any) -> Any:

@@ -26,7 +26,7 @@ from hub.documents import Doc, InboxItem
 from hub.ids import new_id
 from hub.steps import reached
 from hub.store import driver as seam
-from hub.store.codec import Codec, unstorable
+from hub.store.codec import Codec, plain, unstorable
 from hub.store.interface import (
     Commit,
     CommitUnknown,
@@ -586,7 +586,8 @@ class MongoBlobs:
             found = await self._bucket.find({"_id": blob})
         if not found:
             return None
-        return {name: value for name, value in found[0].metadata.items() if name != _SEALED}
+        known: Mapping[str, Any] = plain(found[0].metadata)
+        return {name: value for name, value in known.items() if name != _SEALED}
 
 
 class MongoSignals:
@@ -607,7 +608,7 @@ class MongoSignals:
 
     async def listen(self) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
         async for row in self._driver.tail("signals"):
-            yield row["t"], row["p"]
+            yield row["t"], plain(row["p"])
 
 
 class MongoStore:

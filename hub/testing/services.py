@@ -25,8 +25,8 @@ from aiohttp import web
 from hub.clock import Clock
 from hub.ids import SpaceKey, new_id
 from hub.inbox_writer import Overloaded
+from hub.planning.rules import Refusal
 from hub.plugin_context import ConnectorContext, PluginContext, PluginRoute, Seen
-from hub.rules import Refusal
 from hub.store.interface import Store
 from hub.store.memory import MemoryStore
 from hub.testing.clock import FakeClock

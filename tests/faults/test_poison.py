@@ -20,11 +20,11 @@ from hub import Route, hookimpl
 from hub.clock import SystemClock
 from hub.documents import DeadLetter, Entry, InboxItem
 from hub.ids import SpaceKey, new_id
+from hub.planning.rules import Rules
 from hub.plugin_host import PluginHost
 from hub.preparing import Preparer, encode_drafts
 from hub.route_choice import RouteChooser
 from hub.router import Router
-from hub.rules import Rules
 from hub.store.memory import MemoryStore
 from normalizer.addresses import Address
 from normalizer.capabilities import Capabilities

@@ -72,7 +72,7 @@ def told_types(source: str) -> set[str]:
 
 def test_the_table_has_every_type_that_the_code_tells_and_no_other() -> None:
     told: set[str] = set()
-    for path in sorted(HUB.glob("*.py")):
+    for path in sorted(HUB.rglob("*.py")):
         told |= told_types(path.read_text())
     assert told == set(TYPES)
 

@@ -13,7 +13,7 @@ import pytest
 from hub.api.keys import ApiKey
 from hub.documents import FeedRow
 from hub.feed.access import rights_of, selection_of
-from hub.rules import Refusal
+from hub.planning.rules import Refusal
 from tests.feed.world import World
 
 

@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from hub.commands import operation_id
 from hub.documents import Doc, Entry, FeedRow, InboxItem, Operation
 from hub.ids import SpaceKey, new_id
-from hub.planner import plan
-from hub.rules import Route, Rules
+from hub.planning.commands import operation_id
+from hub.planning.planner import plan
+from hub.planning.rules import Route, Rules
+from hub.planning.workspace import ById, Find, LastSeq, NotLoaded, Wanted, Workspace
 from hub.store.interface import Commit, Store
 from hub.store.memory import MemoryStore
-from hub.workspace import ById, Find, LastSeq, NotLoaded, Wanted, Workspace
 from normalizer.addresses import Address
 from normalizer.capabilities import Capabilities
 from normalizer.drafts import Actor, AnyDraft, Command, Message

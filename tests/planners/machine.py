@@ -24,8 +24,8 @@ from hub.documents import (
     Link,
     Operation,
 )
-from hub.entries import entry_id
-from hub.identity import address_id
+from hub.planning.entries import entry_id
+from hub.planning.identity import address_id
 from hub.store.interface import Store
 from normalizer.drafts import Evidence, Identity, Message
 from normalizer.model import Trust

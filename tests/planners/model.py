@@ -1,7 +1,7 @@
 """What the planners should come to, computed the slow way: a list of all that happened.
 
-Written on its own, from DESIGN section 3, to be compared with `hub/identity.py` and
-`hub/conversations.py`: nothing is kept that can be worked out again from the beginning. People are
+Written on its own, to be compared with `identity` and `conversations` of `hub/planning/`:
+nothing is kept that can be worked out again from the beginning. People are
 known by the ids that the hub gave them, so that both can be compared; a place that was erased and
 comes back is another place here.
 """

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from hub.commands import command_entry_id, command_names, digest
 from hub.documents import (
     AddressDoc,
     AmendmentDoc,
@@ -17,6 +16,7 @@ from hub.documents import (
     Job,
     Operation,
 )
+from hub.planning.commands import command_entry_id, command_names, digest
 from normalizer.drafts import DeliveryState, Evidence, Outcome
 from normalizer.model import Direction, Role
 from normalizer.parts import File, Media, Text, plain_text

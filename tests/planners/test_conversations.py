@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from hub.conversations import MAX_OPEN
 from hub.documents import AddressDoc, AmendmentDoc, Conversation, Customer, Entry, FeedRow, Job
+from hub.planning.conversations import MAX_OPEN
 from normalizer.drafts import AmendmentKind, Event, Evidence, Outcome
 from normalizer.parts import Text
 from tests.planners.harness import START, PlannerHarness, said, somebody

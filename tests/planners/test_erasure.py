@@ -21,9 +21,9 @@ from hub.documents import (
     Operation,
     Thread,
 )
-from hub.entries import entry_id
-from hub.erasure import ENTRIES_AT_ONCE
-from hub.identity import address_id
+from hub.planning.entries import entry_id
+from hub.planning.erasure import ENTRIES_AT_ONCE
+from hub.planning.identity import address_id
 from normalizer.drafts import (
     Amendment,
     AmendmentKind,

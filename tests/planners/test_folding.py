@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from hub.documents import AmendmentDoc, Entry
-from hub.folding import STATE_RANK, fold
+from hub.planning.folding import STATE_RANK, fold
 from normalizer.drafts import AmendmentKind, DeliveryState
 from normalizer.model import Direction
 from normalizer.parts import AnyPart, Image, Media, MediaState, Text, plain_text

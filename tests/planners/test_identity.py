@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from hub.documents import AddressDoc, Conversation, Customer, Entry, FeedRow, Link
-from hub.identity import address_id
+from hub.planning.identity import address_id
 from normalizer.addresses import Address
 from normalizer.drafts import Evidence, Identity, Profile
 from normalizer.model import Trust
@@ -361,7 +361,7 @@ async def test_what_would_touch_too_many_is_refused_and_loses_nothing_else(
     await hub.give(said("li", "1"))
     await hub.give(said("wu", "1"))
     people = await owners(hub)
-    monkeypatch.setattr("hub.identity.MAX_COMPONENT", 3)
+    monkeypatch.setattr("hub.planning.identity.MAX_COMPONENT", 3)
     args = {"customer": people["li"], "other": people["wu"], "evidence": AGENT}
     assert await hub.refused("merge", **args) == (422, "too-large")
     await hub.give(

@@ -22,10 +22,10 @@ from msgspec.structs import replace
 from connectors.site import SiteConnector
 from connectors.site.settings import IdentityKey, Limits, SiteSettings
 from hub import Account, Clock, Outgoing, Secret, Seen
-from hub.commands import digest, operation_id
 from hub.documents import AddressDoc, Conversation, Entry, FeedRow, Job, Operation
+from hub.planning.commands import digest, operation_id
+from hub.planning.rules import Refusal, Rules
 from hub.plugin_context import ConnectorContext
-from hub.rules import Refusal, Rules
 from hub.testing.clock import FakeClock
 from hub.testing.services import FakeServices
 from normalizer.drafts import Actor, AnyDraft, Command, Outcome

@@ -254,7 +254,10 @@ async def test_every_declared_index_is_made_under_its_name(space: Space) -> None
     assert space.driver is not None
     for kind in CORE:
         made = await space.driver.collection(kind.collection).index_information()
-        assert len(made) == len(kind.indexes) + 1, kind.collection
+        own = len(made) - 1 if made else 0  # a collection is made with its first document or index
+        assert own == len(kind.indexes), kind.collection
     inbox = await space.driver.collection("inbox").index_information()
-    assert inbox["expire_at_1"]["expireAfterSeconds"] == 0
+    assert [each["key"] for each in inbox.values() if "expireAfterSeconds" in each] == [
+        [("expire_at", 1)]
+    ]
     assert inbox["open_by_open_id"]["partialFilterExpression"] == {"open": True}

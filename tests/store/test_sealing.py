@@ -39,7 +39,7 @@ OLD = {"k1": b"1" * 32}
 BOTH = {"k1": b"1" * 32, "k2": b"2" * 32}
 KEY = SpaceKey(b"a key of a space for these tests" * 2)
 
-PHONE = "tel:+8613800138000"
+PHONE = canonical(Address(scheme="tel", account="", kind="number", id="+8613800138000"))
 MAIL = "li.lei@example.com"
 NAME = "李雷的真名"
 AGENT = "韩梅梅的真名"

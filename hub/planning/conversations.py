@@ -13,9 +13,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from hub.documents import AddressDoc, AmendmentDoc, Conversation, Customer, Entry, Job
-from hub.folding import fold
-from hub.rules import Refusal, Route, Rules, tell
-from hub.workspace import Workspace, minute
+from hub.planning.folding import fold
+from hub.planning.rules import Refusal, Route, Rules, tell
+from hub.planning.workspace import Workspace, minute
 from normalizer.drafts import AmendmentKind
 
 MAX_OPEN = 50  # of one customer; only a merge may exceed it, as it closes nothing

@@ -24,9 +24,9 @@ from hub.documents import (
     Link,
     Thread,
 )
-from hub.identity import ERASED
-from hub.rules import Refusal, Rules, tell
-from hub.workspace import Workspace
+from hub.planning.identity import ERASED
+from hub.planning.rules import Refusal, Rules, tell
+from hub.planning.workspace import Workspace
 from normalizer.drafts import Evidence
 
 ENTRIES_AT_ONCE = 300

@@ -2,7 +2,7 @@
 
 ``plan`` is given one draft of one inbox item and changes the workspace: entries, amendments,
 jobs and feed rows. It is deterministic in its ids, so planning the same item twice changes
-nothing. Nothing here waits; see :mod:`hub.workspace`.
+nothing. Nothing here waits; see :mod:`hub.planning.workspace`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from hub import conversations, identity
-from hub.commands import run_command
 from hub.documents import (
     AddressDoc,
     Alias,
@@ -28,7 +26,9 @@ from hub.documents import (
     Thread,
     TicketLink,
 )
-from hub.entries import (
+from hub.planning import conversations, identity
+from hub.planning.commands import run_command
+from hub.planning.entries import (
     alias_id,
     amend,
     append,
@@ -38,10 +38,10 @@ from hub.entries import (
     settle,
     tickets_for,
 )
-from hub.erasure import came_too_late
-from hub.folding import STATE_RANK
-from hub.rules import Refusal, Route, Rules, sane, tell
-from hub.workspace import Workspace
+from hub.planning.erasure import came_too_late
+from hub.planning.folding import STATE_RANK
+from hub.planning.rules import Refusal, Route, Rules, sane, tell
+from hub.planning.workspace import Workspace
 from normalizer.addresses import Address
 from normalizer.drafts import (
     Amendment,

@@ -17,8 +17,8 @@ import structlog
 from pluggy import HookImpl
 
 from hub.clock import Clock
-from hub.plugin_owners import Owners, Place
-from hub.plugin_strikes import SUSPENDED_S, Strikes
+from hub.plugin_host.owners import Owners, Place
+from hub.plugin_host.strikes import SUSPENDED_S, Strikes
 
 _GRACE_S = 0.1  # what a call that was cut may use to tidy up
 

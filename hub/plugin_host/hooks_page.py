@@ -1,4 +1,4 @@
-"""`python -m hub.hooks_page` prints the reference page of the hooks."""
+"""`python -m hub.plugin_host.hooks_page` prints the reference page of the hooks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def hooks_page() -> str:
 _HEAD = """\
 # Hooks
 
-This page is made from the code: `python -m hub.hooks_page > docs/reference/hooks.md`.
+This page is made from the code: `python -m hub.plugin_host.hooks_page > docs/reference/hooks.md`.
 
 A plugin is a module that says for which plugin interface it is written and implements some of the
 hooks below as plain functions, sync or async:

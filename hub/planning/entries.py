@@ -1,6 +1,6 @@
 """Entries and what changes them later: the verbs that draft planners and commands share.
 
-Everything here changes the workspace only and never waits; see :mod:`hub.workspace`.
+Everything here changes the workspace only and never waits; see :mod:`hub.planning.workspace`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from hub import identity
 from hub.documents import (
     AddressDoc,
     Alias,
@@ -21,9 +20,10 @@ from hub.documents import (
     EntrySender,
     Job,
 )
-from hub.folding import fold
-from hub.rules import Rules, tell
-from hub.workspace import Workspace
+from hub.planning import identity
+from hub.planning.folding import fold
+from hub.planning.rules import Rules, tell
+from hub.planning.workspace import Workspace
 from normalizer.drafts import AmendmentKind, DeliveryState, Event, Message, Sender
 from normalizer.keys import dedupe_key
 from normalizer.model import Direction

@@ -9,7 +9,7 @@ import msgspec
 
 from hub.documents import FeedRow
 from hub.ids import SpaceKey
-from hub.workspace import Workspace
+from hub.planning.workspace import Workspace
 from normalizer.capabilities import Capabilities
 
 FUTURE = timedelta(seconds=60)  # how far a vendor's clock may be ahead of ours

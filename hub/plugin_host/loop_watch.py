@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from hub.clock import SystemClock
-from hub.plugin_owners import Owners
+from hub.plugin_host.owners import Owners
 
 _log = structlog.get_logger(__name__)
 

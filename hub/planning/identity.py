@@ -8,7 +8,7 @@ if it had never been made.
 A decision is about the customers that it names, whatever else is undone. So a merge redirects
 what comes after it, but a customer that merely lost its last address does not: it answers as
 the customer that got that address for as long as it has none, and is itself again when one
-comes back. Nothing here waits; see :mod:`hub.workspace`.
+comes back. Nothing here waits; see :mod:`hub.planning.workspace`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from hub.conversations import MAX_REOPENABLE
 from hub.documents import AddressDoc, Conversation, Customer, Doc, Link
-from hub.rules import PAST, Refusal, Rules, tell
-from hub.workspace import Workspace, hour
+from hub.planning.conversations import MAX_REOPENABLE
+from hub.planning.rules import PAST, Refusal, Rules, tell
+from hub.planning.workspace import Workspace, hour
 from normalizer.addresses import Address, canonical
 from normalizer.drafts import Evidence, Profile
 from normalizer.model import Trust

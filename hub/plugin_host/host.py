@@ -7,8 +7,8 @@
 
 A plugin's failure stays its own: it is logged under the plugin's name and the next one is asked.
 
-Read on in `plugin_discovery` (where plugins are found), `plugin_checks` (what is refused),
-`plugin_calls` (one call) and `plugin_strikes` (when a failing plugin is left alone).
+Read on in `discovery` (where plugins are found), `checks` (what is refused),
+`calls` (one call) and `strikes` (when a failing plugin is left alone).
 """
 
 from __future__ import annotations
@@ -26,16 +26,23 @@ from hub.config import Config, RawTable, did_you_mean
 from hub.config.source import Source
 from hub.contract import Connector
 from hub.hookspecs import Hooks
-from hub.plugin_calls import Answer, HookCalls, HookFailed, HookState, Wanted
-from hub.plugin_checks import API, BACKENDS, CONNECTORS, Registration, offered_classes, refusals
-from hub.plugin_discovery import (
+from hub.plugin_host.calls import Answer, HookCalls, HookFailed, HookState, Wanted
+from hub.plugin_host.checks import (
+    API,
+    BACKENDS,
+    CONNECTORS,
+    Registration,
+    offered_classes,
+    refusals,
+)
+from hub.plugin_host.discovery import (
     Found,
     bundled_plugins,
     installed_plugins,
     named_plugins,
     shadowing,
 )
-from hub.plugin_owners import Owners
+from hub.plugin_host.owners import Owners
 
 __all__ = [
     "API",

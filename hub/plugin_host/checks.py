@@ -12,9 +12,9 @@ import pluggy
 from hub.backend_contract import TicketBackend
 from hub.config import ConfigError, Name, RawTable, did_you_mean
 from hub.contract import Connector
-from hub.plugin_calls import describe, invoke
-from hub.plugin_discovery import own_version
-from hub.plugin_owners import Owners
+from hub.plugin_host.calls import describe, invoke
+from hub.plugin_host.discovery import own_version
+from hub.plugin_host.owners import Owners
 
 API = 1
 """The major version of the plugin interface; a plugin says ``omniline_api = 1``."""

@@ -1,0 +1,24 @@
+"""What people, backends and the hub itself may ask for: one function a command.
+
+:mod:`registry` has what all commands share; the others register theirs when they are imported.
+"""
+
+from hub.planning.commands import handling, people, saying
+from hub.planning.commands.registry import (
+    command_entry_id,
+    command_names,
+    digest,
+    operation_id,
+    run_command,
+)
+
+__all__ = [
+    "command_entry_id",
+    "command_names",
+    "digest",
+    "handling",
+    "operation_id",
+    "people",
+    "run_command",
+    "saying",
+]
