@@ -30,7 +30,7 @@ from hub.clock import Clock, SystemClock
 from hub.config import Config, ConfigError, Problem, parse_settings
 from hub.contract import Account, Connector
 from hub.dispatch import Dispatcher
-from hub.documents import CORE, InboxItem, Operation
+from hub.documents import CORE, InboxItem, Job, Operation
 from hub.doors import Doors
 from hub.feed.tail import FeedTail
 from hub.housekeeping import Housekeeping
@@ -416,7 +416,7 @@ class Hub:
         operations = [doc.id for doc in batch.docs if isinstance(doc, Operation)]
         if operations:
             self.services.landed(operations)
-        if hasattr(self, "workers"):
+        if hasattr(self, "workers") and any(isinstance(doc, Job) for doc in batch.docs):
             self.workers.wake.set()
 
     def _start_workers(self) -> None:

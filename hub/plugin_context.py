@@ -169,7 +169,7 @@ class PluginContext:
         actor: str,
         wait_s: float | None = None,
     ) -> Mapping[str, Any]:
-        """Run a command (hub/planning/commands.py) and return its operation: state, result, error.
+        """Run a command (hub/planning/commands/) and return its operation: state, result, error.
 
         The same ``key`` runs it once. The state is "pending" if it took longer than ``wait_s``.
         """

@@ -332,7 +332,7 @@ async def test_one_plugin_can_be_asked_alone(host: PluginHost) -> None:
     answer = await host.ask_one("two", HOOK, event={})
     assert answer == Answer(plugin="two", value="two")
     assert (one.calls, two.calls) == (0, 1)
-    assert await host.ask_one("two", "plugin_stopped") is None
+    assert await host.ask_one("two", "plugin_stopped", context=None) is None
 
 
 async def test_a_wrong_question_is_the_callers_mistake(host: PluginHost) -> None:
@@ -409,7 +409,7 @@ async def test_a_plugin_is_suspended_for_the_failing_hook_only(host: PluginHost)
     host.add(module, "half")
     for _ in range(6):
         await heard(host)
-    assert (await host.ask("plugin_stopped"))[0].value == "bye"
+    assert (await host.ask("plugin_stopped", context=None))[0].value == "bye"
 
 
 async def test_a_success_in_between_starts_the_count_of_failures_anew(host: PluginHost) -> None:

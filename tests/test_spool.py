@@ -1121,6 +1121,7 @@ async def lines(process: asyncio.subprocess.Process, count: int | None = None) -
     return said
 
 
+@pytest.mark.soak
 async def test_nothing_acknowledged_is_lost_doubled_or_reordered_by_kill_9(root: Path) -> None:
     """Each child adopts what the killed ones before it left, and is killed while it appends."""
     dice = random.Random(20)

@@ -121,7 +121,7 @@ def shadowing(
     own, before ours on the path or into the very same folder. One sentence each, with the remedy;
     empty when all is well. ``root`` is the folder that our packages are expected in.
     """
-    root = root or Path(__file__).resolve().parent.parent
+    root = root or Path(__file__).resolve().parents[2]
     found = metadata.distributions() if distributions is None else distributions
     strangers = [_Footprint(one) for one in found if (one.name or "").lower() != DISTRIBUTION]
     told: list[str] = []

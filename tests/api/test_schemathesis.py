@@ -56,6 +56,7 @@ async def known_ids(api: RunningHub) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(SECONDS + 60)
 async def test_no_request_is_answered_otherwise_than_the_document_says(
     api: RunningHub, tmp_path: Path

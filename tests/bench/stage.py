@@ -25,6 +25,7 @@ LEASE_S = 5.0  # the product's default
 START_S = 30.0
 DRAIN_S = 120.0
 POLL_S = 0.005
+REST_S = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -86,6 +87,9 @@ class Side:
     async def drained(self) -> None:
         """Return when everything it acknowledged is done; the naive one is done at once."""
 
+    async def at_rest(self) -> None:
+        """Return when it does nothing any more, so that the other side can be measured."""
+
     async def stored(self) -> int:
         """Return how many messages came to stand where readers find them since the start."""
         return await self._count() - self._count_before
@@ -101,6 +105,13 @@ class HubSide(Side):
             if time.monotonic() > deadline:
                 raise BenchError(f"the router was not done after {DRAIN_S:g} s")
             await asyncio.sleep(POLL_S)
+
+    async def at_rest(self) -> None:
+        """Return when no ticket is left to make or to change, or after a minute of that."""
+        jobs = self.stage.mongo[self.database]["jobs"]
+        deadline = time.monotonic() + REST_S
+        while time.monotonic() < deadline and await jobs.find_one({"live": True}) is not None:
+            await asyncio.sleep(0.1)
 
     async def oldest_waiting(self) -> float | None:
         """Return for how many seconds the oldest message waits for the router; None: none does."""

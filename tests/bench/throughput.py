@@ -48,10 +48,12 @@ async def throughput(stage: Stage, row: str, plan: Plan) -> list[Result]:
             await stage.make_known(hub, KNOWN)
         for side in (naive, hub):
             await _warm_up(stage, side, plan)
+            await side.at_rest()
         found: dict[str, list[Round]] = {naive.name: [], hub.name: []}
         for _ in range(plan.rounds):
             for side in (naive, hub):
                 found[side.name].append(await _one(stage, side, plan))
+                await side.at_rest()
     if row == "sustained64":
         stage.sustained_rate = sorted(each.sustained for each in found["hub"])[plan.rounds // 2]
     return _results(row, plan, found["hub"], found["naive"])

@@ -20,6 +20,7 @@ EXAMPLES = 10_000 if os.environ.get("OMNILINE_SCALE") == "full" else 2_000
 STEPS = 30
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(3600 if EXAMPLES > 5000 else 300)
 def test_the_planners_and_the_model_agree() -> None:
     run_state_machine_as_test(

@@ -25,6 +25,7 @@ EXAMPLES = 300 if FULL else 50
 STEPS = 30
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(1800 if FULL else 300)
 def test_the_planners_and_the_model_agree_over_mongodb(mongo_url: str, mongo_db_name: str) -> None:
     with asyncio.Runner() as runner:
