@@ -288,7 +288,7 @@ class LaneWorkers:
 
     async def _take(self, job: Job, lease: LaneLease, **changes: Any) -> Job:
         """Make the job this lease's. Raises _LaneLost when somebody else was there first."""
-        if job.state in ("sending", "settling") and job.lease != lease.token:
+        if job.state == "sending":
             log.warning("job_taken_over", job=job.id, kind=job.kind)
         taken = replace(job, lease=lease.token, **changes)
         expect = {"live": True, "state": job.state, "lease": job.lease or None}

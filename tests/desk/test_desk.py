@@ -270,7 +270,7 @@ async def test_erasing_leaves_the_shell_and_nothing_readable(
     await told(await http.post(f"{path}/answers", json=answer), 201)
     await told(await http.patch(path, json={"add_tags": ["secret too"], "status": "solved"}), 200)
     for _ in range(2):
-        await desk_plugin.customer_erased([], ["cnv_1"])
+        await desk_plugin.customer_erased(backend.context, [], ["cnv_1"])
         kept = await _stored_text(services)
         assert "secret" not in kept
         assert "Parcel 2" in kept
@@ -291,7 +291,7 @@ async def test_erasing_leaves_the_shell_and_nothing_readable(
 async def test_erasing_finds_follow_up_tickets_and_requesters(backend: DeskBackend) -> None:
     follow_up = await open_ticket(backend, 1, key="cnv_1.2")
     of_address = await open_ticket(backend, 2, requester=requester("adr_2"))
-    await desk_plugin.customer_erased(["adr_2"], ["cnv_1"])
+    await desk_plugin.customer_erased(backend.context, ["adr_2"], ["cnv_1"])
     for ref in (follow_up, of_address):
         assert (await backend.desk.ticket(ref.id)).erased
 

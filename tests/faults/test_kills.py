@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.store.mongo import MongoStore
 from tests.support.load import Writers, longest_pause
 from tests.support.mongo import OwnMongod
 from tests.support.processes import HubProcess
@@ -26,22 +27,22 @@ from tests.support.truth import (
 DATABASE = "kills"
 LEASE_S = 1.0
 PAUSE_S = 0.5
+SLACK = scaled(3.0, 1.0)  # beside other tests on few cores the bars are looser
 
 
-async def _positions_grow_within(mongo_url: str, seconds: float) -> float:
+async def _grown(store: MongoStore, seconds: float) -> float:
     """Wait until the router's position has grown; return how long that took."""
     began = time.monotonic()
-    async with store_of(mongo_url, DATABASE) as store:
-        _, before = await store.router.position()
-        async with asyncio.timeout(seconds + 5):
-            while (await store.router.position())[1] <= before:
-                await asyncio.sleep(0.02)
+    _, before = await store.router.position()
+    async with asyncio.timeout(seconds + 10):
+        while (await store.router.position())[1] <= before:
+            await asyncio.sleep(0.02)
     return time.monotonic() - began
 
 
-async def _holder(mongo_url: str, hubs: list[HubProcess]) -> HubProcess:
+async def _holder(store: MongoStore, hubs: list[HubProcess]) -> HubProcess:
     """Return the hub that routes."""
-    async with store_of(mongo_url, DATABASE) as store, asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while True:
             owner, alive = await store.router.holder()
             for hub in hubs:
@@ -63,12 +64,13 @@ async def test_random_kills_of_hubs_lose_nothing_and_the_other_hub_goes_on(tmp_p
         try:
             for hub in hubs:
                 await hub.start()
-            async with Writers(
-                lambda: [hub.url for hub in hubs if hub.running], connections=4
-            ) as writers:
+            async with (
+                store_of(mongod.url, DATABASE) as store,
+                Writers(lambda: [hub.url for hub in hubs if hub.running], connections=4) as writers,
+            ):
                 await writers.reached(100)
                 for number in range(kills):
-                    victim = await _holder(mongod.url, hubs)
+                    victim = await _holder(store, hubs)
                     if number % 3 == 2:
                         victim = next(hub for hub in hubs if hub is not victim)
                     other = next(hub for hub in hubs if hub is not victim)
@@ -76,11 +78,11 @@ async def test_random_kills_of_hubs_lose_nothing_and_the_other_hub_goes_on(tmp_p
                     killed_at = time.monotonic()
                     victim.kill()
                     await victim.died()
-                    took = await _positions_grow_within(mongod.url, LEASE_S + 1)
-                    assert took <= LEASE_S + 1, f"routing stood still for {took:.2f} s"
+                    took = await _grown(store, LEASE_S)
+                    assert took <= (LEASE_S + 1) * SLACK, f"routing stood still for {took:.2f} s"
                     await writers.reached(before + 50)
                     pause = longest_pause(writers.acknowledged, other.url, killed_at)
-                    assert pause <= PAUSE_S, f"the other hub paused for {pause:.2f} s"
+                    assert pause <= PAUSE_S * SLACK, f"the other hub paused for {pause:.2f} s"
                     await victim.start()
                     await asyncio.sleep(chance.uniform(0.1, 0.8))
             async with store_of(mongod.url, DATABASE) as store:

@@ -25,6 +25,7 @@ from tests.support.truth import (
 
 DATABASE = "outage"
 OUTAGE_S = scaled(10.0, 60.0)
+SLACK = scaled(2.0, 1.0)  # beside other tests on few cores the bar is looser
 
 
 def _took(acknowledged: list[Acknowledged], since: float, until: float) -> list[float]:
@@ -60,7 +61,7 @@ async def test_acknowledgements_go_on_while_mongodb_is(how: str, tmp_path: Path)
                 await writers.reached(len(writers.acknowledged) + 50)
             assert during > OUTAGE_S * 20, f"only {during} acknowledged in {OUTAGE_S} s"
             p99 = percentile(_took(writers.acknowledged, stopped_at, back_at), 0.99)
-            assert p99 < 1.0, f"p99 of acknowledging was {p99:.2f} s"
+            assert p99 < 1.0 * SLACK, f"p99 of acknowledging was {p99:.2f} s"
             async with store_of(mongod.url, DATABASE) as store:
                 await routed(store, 120)
                 await assert_nothing_lost_or_doubled(store, writers.acknowledged, writers.attempted)

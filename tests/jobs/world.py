@@ -56,6 +56,7 @@ class Outside:
         self.looked_up: list[str] = []
         self.gates: dict[str, asyncio.Event] = {}  # a run waits for its gate first
         self.can_look = True
+        self.hides: Callable[[], bool] = lambda: False  # its look-ups lag behind what was done
         self.holds = False
         self.settles_s = 0.0
 
@@ -82,7 +83,7 @@ class Outside:
             return planned
         if not self.can_look:
             raise Unsupported("nobody can say")
-        return DONE if job.id in self.done else None
+        return DONE if job.id in self.done and not self.hides() else None
 
     def settle_s(self, job: Job) -> float:
         return self.settles_s
@@ -101,6 +102,22 @@ class Outside:
 LOST = OutcomeUnknown("no answer")
 
 
+class Workers(LaneWorkers):
+    """Remembers the lanes that ended."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.ended: list[asyncio.Task[None]] = []
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._running)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self.ended.append(task)
+        super()._left(task)
+
+
 class World:
     """A space, its outside, and what was told to the router."""
 
@@ -111,7 +128,7 @@ class World:
         self.outside = Outside()
         self.told: list[Outcome] = []
         self.overloaded = 0  # how often the inbox refuses before it takes an outcome
-        self._alive: list[LaneWorkers] = []
+        self._alive: list[Workers] = []
 
     # --- jobs ----------------------------------------------------------------------------------
 
@@ -144,8 +161,8 @@ class World:
             raise Overloaded("not now")
         self.told.append(draft)
 
-    def workers(self, owner: str = "one", **options: Any) -> LaneWorkers:
-        return LaneWorkers(
+    def workers(self, owner: str = "one", **options: Any) -> Workers:
+        return Workers(
             self.store,
             {"send": self.outside},
             self.take_in,
@@ -155,7 +172,7 @@ class World:
         )
 
     @asynccontextmanager
-    async def working(self, owner: str = "one", **options: Any) -> AsyncIterator[LaneWorkers]:
+    async def working(self, owner: str = "one", **options: Any) -> AsyncIterator[Workers]:
         """Let a process' workers run; in the end they are stopped in good order."""
         workers = self.workers(owner, **options)
         task = asyncio.create_task(workers.run())
@@ -172,13 +189,8 @@ class World:
         """Run workers until :class:`Crash` is raised anywhere in them, and end them right there."""
         workers = self.workers(owner, **options)
         run = asyncio.create_task(workers.run())
-        ends = time.monotonic() + WITHIN_S
-        tasks: set[asyncio.Task[None]] = {run}
-        while not any(task.done() and _crashed(task) for task in tasks):
-            assert time.monotonic() < ends, "nothing crashed"
-            tasks |= set(workers._running.values())
-            workers.wake.set()
-            await asyncio.sleep(0.001)
+        await self.until("a crash", lambda: any(map(_crashed, [run, *workers.ended])))
+        tasks = [run, *workers._running.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -211,17 +223,17 @@ class World:
 
         await self.until(f"the end of {idents}", over, tick_s=tick_s)
 
-    async def in_state(self, ident: str, state: str) -> Job:
-        """Wait until a job is in a state and its lane was given back."""
+    async def in_state(self, ident: str, state: str, *, tries: int = 1) -> Job:
+        """Wait until a job, tried so often, is in a state and its lane was given back."""
 
         async def there() -> bool:
-            return (await self.job(ident)).state == state and not any(
-                workers._running for workers in self._alive
-            )
+            tried = self.outside.started.count(ident) >= tries
+            at_rest = not any(workers.busy for workers in self._alive)
+            return tried and at_rest and (await self.job(ident)).state == state
 
         await self.until(f"{ident} to be {state}", there)
         return await self.job(ident)
 
 
 def _crashed(task: asyncio.Task[None]) -> bool:
-    return not task.cancelled() and isinstance(task.exception(), Crash)
+    return task.done() and not task.cancelled() and isinstance(task.exception(), Crash)

@@ -595,7 +595,11 @@ async def test_a_held_session_keeps_its_id_and_others_have_another(driver: Drive
         assert driver.session_id(other) != at_first
         await driver.command("refreshSessions", [session.raw.session_id])
         known = await driver.command(
-            {"aggregate": 1, "pipeline": [{"$listLocalSessions": {}}], "cursor": {}}
+            {
+                "aggregate": 1,
+                "pipeline": [{"$listLocalSessions": {}}],
+                "cursor": {"batchSize": 100_000},
+            }
         )
     assert at_first in [row["_id"]["id"] for row in known["cursor"]["firstBatch"]]
 
