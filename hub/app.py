@@ -453,6 +453,7 @@ class Hub:
             self.clock,
             owner=self.owner,
             silence=timedelta(hours=settings.conversations.silence_hours),
+            inbox_kept=timedelta(days=settings.inbox_days),
         )
         self._spawn(housekeeping.run(), "housekeeping")
 

@@ -47,9 +47,7 @@ class InboxItem(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id"
     indexes: ClassVar[tuple[Index, ...]] = (
         Index((("open", 1), ("_id", 1)), only_where={"open": True}),
         Index((("channel", 1), ("account", 1)), only_where={"held": True}),
-        # Partial, so that storing an item does not pay for an index it enters when it is routed.
-        Index((("expire_at", 1),), only_where={"expire_at": {"$exists": True}}, expires=True),
-    )
+    )  # ids sort by time: old items are trimmed by them (hub/housekeeping.py), without an index
     sealed: ClassVar[tuple[str, ...]] = ("drafts", "raw", "failed")
 
     channel: str

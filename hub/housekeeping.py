@@ -9,7 +9,8 @@ import structlog
 
 from hub.accounts import Switches
 from hub.clock import Clock
-from hub.documents import Conversation, FeedRow
+from hub.documents import Conversation, FeedRow, InboxItem
+from hub.ids import earliest_id
 from hub.inbox_writer import Overloaded
 from hub.services import HubServices
 from hub.store.interface import Store, StoreError
@@ -34,6 +35,7 @@ class Housekeeping:
         *,
         owner: str,
         silence: timedelta,
+        inbox_kept: timedelta = timedelta(days=30),
     ) -> None:
         self._store = store
         self._services = services
@@ -41,6 +43,7 @@ class Housekeeping:
         self._clock = clock
         self._owner = owner
         self._silence = silence
+        self._inbox_kept = inbox_kept
 
     async def run(self) -> None:
         looked_at = self._clock.monotonic() - SILENCE_EVERY_S
@@ -63,6 +66,14 @@ class Housekeeping:
             await self._switches.release_held()
             await self.close_silent()
             await self.trim_feed()
+            await self.trim_inbox()
+
+    async def trim_inbox(self) -> int:
+        """Take away routed items that arrived longer ago than raw requests are kept."""
+        oldest = earliest_id("in", self._clock.now() - self._inbox_kept)
+        return await self._store.table(InboxItem).delete(
+            {"_id": {"$lt": oldest}, "open": {"$exists": False}, "held": {"$exists": False}}
+        )
 
     async def trim_feed(self) -> int:
         """Take away feed rows older than what is kept; they are all at its start."""

@@ -13,6 +13,7 @@ import hmac
 import os
 import threading
 import time
+from datetime import datetime
 from functools import lru_cache
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -62,6 +63,11 @@ class Ulids:
                 self._tail += 1
             value = self._last_ms << 80 | self._tail
         return f"{prefix}_{encode128(value)}"
+
+
+def earliest_id(prefix: str, moment: datetime) -> str:
+    """Return the least id that was made at ``moment``: everything below it is older."""
+    return f"{prefix}_{encode128(int(moment.timestamp() * 1000) << 80)}"
 
 
 _process_ulids = Ulids()

@@ -10,16 +10,10 @@ from hub.documents import AddressDoc, Entry, Job
 from hub.jobs import Obsolete, Paused, Result
 from hub.store.interface import Store, StoreError
 from normalizer.drafts import DeliveryState
-from normalizer.outcomes import (
-    Accepted,
-    Failure,
-    OutcomeUnknown,
-    Rejected,
-    Temporary,
-)
+from normalizer.outcomes import Accepted, Failure, OutcomeUnknown, Temporary
 
 _RECALLED: Result = {
-    "state": DeliveryState.FAILED,
+    "state": str(DeliveryState.FAILED),
     "code": "recalled",
     "reason": "it was recalled before it was sent",
 }
@@ -41,7 +35,8 @@ class Sender:
         except StoreError as error:  # nothing has left the hub yet
             raise Temporary(str(error)) from error
         if entry.recalled:
-            raise Rejected("the answer was recalled before it was sent")
+            reason = "the answer was recalled before it was sent"
+            raise Obsolete(reason, {**_RECALLED, **_round(job)})
         if not self._outbound_on(entry.channel, entry.account):
             raise Paused(f"sending is switched off for {entry.channel}:{entry.account}")
         connector = self._of(entry)
@@ -77,7 +72,7 @@ class Sender:
     async def _load(self, job: Job) -> tuple[Entry, AddressDoc]:
         entry = await self._store.table(Entry).get(job.entry)
         if entry is None or entry.erased:
-            raise Rejected("the answer was erased before it was sent")
+            raise Obsolete("the answer was erased")
         address = await self._store.table(AddressDoc).get(entry.address)
         if address is None or address.erased:
             raise Obsolete("the address was erased")

@@ -79,9 +79,7 @@ class FeedTail:
             if not self._listeners:  # whoever came meanwhile must not miss what was passed by
                 self.position = last
                 return []
-        return await self._rows.find(
-            {"_id": {"$gt": self.position}}, sort=[("_id", 1)], limit=PAGE
-        )
+        return await self._rows.find({"_id": {"$gt": self.position}}, sort=[("_id", 1)], limit=PAGE)
 
     def _publish(self, rows: Sequence[FeedRow]) -> None:
         if int(rows[-1].id) - self.position != len(rows):

@@ -16,7 +16,7 @@ import pytest
 
 from hub import steps
 from hub.documents import Job
-from hub.jobs import Paused, to_result
+from hub.jobs import Obsolete, Paused, to_result
 from hub.retry import GIVE_UP, LONGEST_S, MISCONFIGURED_S, SETTLE_FIRST_S, SETTLE_FOR_S, backoff_s
 from hub.store.interface import Unavailable
 from hub.testing.clock import START
@@ -58,6 +58,7 @@ async def test_a_lane_runs_in_order_of_position_and_each_outcome_is_told(world: 
         await world.finished("job_1", "job_2", "job_3", "job_4", "job_5")
     assert world.outside.done == ["job_1", "job_2", "job_3", "job_4", "job_5"]
     assert [told.job for told in world.told] == world.outside.done
+    assert set(world.told_as) == {("chat", "main")}
     assert world.told[0].key == "job_1:1:accepted"
     done = await world.job("job_1")
     assert (done.state, done.attempts, done.live) == ("done", 1, False)
@@ -225,6 +226,20 @@ async def test_a_final_failure_is_told_and_kept_for_a_person_and_the_lane_goes_o
     dead = await world.job("job_1")
     assert (dead.state, dead.live) == ("dead", False)
     assert world.outside.started == ["job_1", "job_2"]
+
+
+@pytest.mark.parametrize("result", [None, {"state": "failed", "code": "recalled"}])
+async def test_what_is_obsolete_is_over_and_no_failure(world: World, result: Any) -> None:
+    world.outside.plan["job_1"] = [Obsolete("it was recalled", result)]
+    world.outside.plan["job_2"] = [LOST]
+    world.outside.looks["job_2"] = [Obsolete("it was erased", result)]
+    await world.give(job("job_1"), job("job_2"), job("job_3"))
+    async with world.working():
+        await world.finished("job_1", "job_2", "job_3", tick_s=1.0)
+    assert await world.letters() == []
+    assert [(await world.job(f"job_{n}")).state for n in (1, 2, 3)] == ["done"] * 3
+    told = {"job_1": "failed", "job_2": "failed"} if result else {}
+    assert world.states == {**told, "job_3": "accepted"}
 
 
 # --- in doubt ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 
 from hub.documents import DeadLetter, Job
 from hub.inbox_writer import Overloaded
-from hub.jobs import LaneWorkers, Result
+from hub.jobs import Handler, LaneWorkers, Result
 from hub.store.interface import Store
 from hub.testing.clock import START, FakeClock
 from normalizer.drafts import Outcome
@@ -126,7 +126,9 @@ class World:
         self.store: Store = space.store
         self.clock = clock
         self.outside = Outside()
+        self.handlers: dict[str, Handler] = {"send": self.outside}
         self.told: list[Outcome] = []
+        self.told_as: list[tuple[str, str]] = []  # channel and account of each
         self.overloaded = 0  # how often the inbox refuses before it takes an outcome
         self._alive: list[Workers] = []
 
@@ -155,16 +157,16 @@ class World:
     # --- workers -------------------------------------------------------------------------------
 
     async def take_in(self, channel: str, account: str, draft: Outcome) -> None:
-        assert (channel, account) == ("chat", "main")
         if self.overloaded:
             self.overloaded -= 1
             raise Overloaded("not now")
         self.told.append(draft)
+        self.told_as.append((channel, account))
 
     def workers(self, owner: str = "one", **options: Any) -> Workers:
         return Workers(
             self.store,
-            {"send": self.outside},
+            self.handlers,
             self.take_in,
             self.clock,
             owner=owner,
