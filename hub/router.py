@@ -58,7 +58,7 @@ PLAN_ROUNDS = 200  # loads that one item may ask for; more means a planner runs 
 TRIES = 3
 SURE = ("parse", "hook")  # stages whose verdict another try would not change
 IDLE_POLL_S = 0.05  # other processes' items are seen this fast
-GATHER_S = 0.02  # between two batches that are less than half full
+GATHER_S = 0.05  # between two batches that are less than half full
 DEAD_LETTERS_A_DAY = 1000  # of refused-to-parse items, per account
 
 ChooseRoutes = Callable[[Sequence[Message]], Awaitable[Sequence[Route | Poisoned | None]]]

@@ -20,6 +20,7 @@ from pymongo.errors import (
     DuplicateKeyError,
     OperationFailure,
     PyMongoError,
+    WriteError,
 )
 
 from hub.documents import Doc, InboxItem
@@ -208,7 +209,15 @@ class MongoInbox:
             return
         places = list(rows)
         try:
-            await self._collection.insert_many(list(rows.values()), ordered=False)
+            if len(places) == 1:  # a lone item: a single insert is the quicker command
+                await self._collection.insert_one(rows[places[0]])
+            else:
+                await self._collection.insert_many(list(rows.values()), ordered=False)
+        except DuplicateKeyError:
+            return  # there already: it counts as stored
+        except WriteError as error:
+            kind = NotStorable if error.code in _ROW_TOO_LARGE else StoreError
+            results[places[0]] = kind(f"MongoDB refused this item: {_short(error)}")
         except BulkWriteError as error:
             failure = seam.duplicates_of(error)
             if not failure.durable:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from hub import steps
+from hub.documents import InboxItem
 from hub.testing.clock import FakeClock
 from tests.jobs.world import World
 from tests.store.spaces import Kind, open_space
@@ -21,7 +22,7 @@ def store_kind(request: pytest.FixtureRequest) -> Kind:
 @pytest.fixture
 async def world(store_kind: Kind, request: pytest.FixtureRequest) -> AsyncIterator[World]:
     clock = FakeClock()
-    async with open_space(store_kind, request, clock=clock, kinds=()) as space:
+    async with open_space(store_kind, request, clock=clock, kinds=[InboxItem]) as space:
         yield World(space, clock)
 
 

@@ -6,14 +6,15 @@ Faked: the commands (they are kept) and plugins that may fail. Real: both stores
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, cast
 
 import pluggy
 import pytest
-from hub.rules import Refusal
 
 from hub.cleaning import CHUNK, Cleaner
-from hub.documents import Conversation, InboxItem
+from hub.documents import Conversation, InboxItem, Job
+from hub.planning.rules import Refusal
 from hub.plugin_context import PluginContext
 from hub.plugin_host import PluginHost
 from hub.services import HubServices
@@ -22,9 +23,15 @@ from hub.testing.clock import START
 from hub.testing.services import FakeServices
 from normalizer.outcomes import Rejected, Temporary
 from tests.jobs.world import World, job
-from tests.store.spaces import item
+from tests.store.spaces import NOW, item
 
+LATER = NOW + timedelta(milliseconds=1)
 hookimpl = pluggy.HookimplMarker("omniline")
+
+
+def erase_job(ident: str = "job_1", **args: Any) -> Job:
+    given = {"addresses": [], "asked_at": NOW.isoformat(), "up_to": 9, **args}
+    return job(ident, "erase:cus_1", kind="erase", customer="cus_1", args=given)
 
 
 class Copies:
@@ -68,8 +75,7 @@ class Cleaning:
         return {}
 
     async def run(self, **args: Any) -> None:
-        erase = job("job_1", "erase:cus_1", kind="erase", customer="cus_1", args=args)
-        assert await self.cleaner.run(erase) is None
+        assert await self.cleaner.run(erase_job(**args)) is None
 
 
 @pytest.fixture
@@ -94,6 +100,7 @@ async def test_raw_requests_blobs_and_copies_go(world: World, cleaning: Cleaning
             item(id="in_3", **closed, addresses=("adr_1", "adr_9")),  # a repeated delivery
             item(id="in_4", raw=b"r", addresses=("adr_1",)),  # not routed: it may be new
             item(id="in_5", **closed, raw_blob=others, addresses=("adr_2",)),
+            item(id="in_6", **closed, addresses=("adr_1",), received_at=LATER),  # a new life
         ]
     )
     await world.store.table(Conversation).insert(
@@ -112,12 +119,12 @@ async def test_raw_requests_blobs_and_copies_go(world: World, cleaning: Cleaning
     )
     for _ in range(2):
         await cleaning.run(sources=["in_1", "in_2"], blobs=[picture], addresses=["adr_1"])
-        assert await readable(world) == ["in_4", "in_5"]
+        assert await readable(world) == ["in_4", "in_5", "in_6"]
     assert await blobs.read(others) == b"other"
     for gone in (large, picture):
         with pytest.raises(StoreError):
             await blobs.read(gone)
-    assert await world.store.table(InboxItem).count({}) == 5, "that they were there is kept"
+    assert await world.store.table(InboxItem).count({}) == 6, "that they were there is kept"
     assert cleaning.copies.erased == [(("adr_1",), ("cnv_1",))] * 2
     assert cleaning.services.commands == []
 
@@ -131,14 +138,19 @@ async def test_many_sources_are_taken_in_pieces(world: World, cleaning: Cleaning
 
 async def test_what_is_left_is_asked_for_in_another_round(cleaning: Cleaning) -> None:
     await cleaning.run(sources=[], left=True, addresses=["adr_1"], up_to=77)
+    await cleaning.run(sources=[], left=True, addresses=["adr_1"], up_to=77)
     (asked,) = cleaning.services.commands
     assert (asked.name, asked.actor) == ("erase", "hub:erase")
-    assert asked.args["customer"] == "cus_1"
+    assert asked.args == {
+        "customer": "cus_1",
+        "addresses": ["adr_1"],
+        "up_to": 77,
+        "asked_at": NOW.isoformat(),
+    }
     assert cleaning.copies.erased == [], "plugins are told once, in the last round"
     cleaning.refuse = True
     with pytest.raises(Temporary, match="not now"):
-        erase = job("job_2", kind="erase", customer="cus_1", args={"left": True})
-        await cleaning.cleaner.run(erase)
+        await cleaning.cleaner.run(erase_job("job_2", left=True))
 
 
 async def test_a_plugin_that_fails_is_asked_again_until_its_copies_are_gone(
@@ -146,7 +158,7 @@ async def test_a_plugin_that_fails_is_asked_again_until_its_copies_are_gone(
 ) -> None:
     cleaning.copies.failing = 2
     world.handlers["erase"] = cleaning.cleaner
-    await world.give(job("job_1", "erase:cus_1", kind="erase", customer="cus_1"))
+    await world.give(erase_job())
     async with world.working():
         await world.finished("job_1", tick_s=2.0)
     assert len(cleaning.copies.erased) == 1
@@ -156,7 +168,7 @@ async def test_a_plugin_that_fails_is_asked_again_until_its_copies_are_gone(
 
 
 async def test_cleaning_may_always_be_done_again(cleaning: Cleaning) -> None:
-    erase = job("job_1", kind="erase")
+    erase = erase_job()
     assert await cleaning.cleaner.look_up(erase) is None
     assert cleaning.cleaner.settle_s(erase) == 0
     assert cleaning.cleaner.failed(erase, Rejected("r")) is None

@@ -1,4 +1,4 @@
-"""What happens because time passes: silent conversations close, held items go on, switches are read.
+"""Because time passes, silent conversations close, held items go on and old documents go.
 
 Faked: time, and the commands (they are kept). Real: both stores.
 """
@@ -12,8 +12,9 @@ from typing import Any, cast
 import pytest
 
 from hub.accounts import Switches
-from hub.documents import Conversation
+from hub.documents import Conversation, FeedRow, InboxItem
 from hub.housekeeping import AT_ONCE, Housekeeping
+from hub.ids import earliest_id
 from hub.services import HubServices
 from hub.store.interface import Unavailable
 from hub.testing.clock import START
@@ -106,6 +107,29 @@ async def test_items_that_another_process_held_too_long_go_on_by_themselves(
     await house.keeping.look()
     (released,) = await world.store.inbox.unrouted(10, 1000)
     assert (released.account, released.held) == ("main", False)
+
+
+async def test_old_items_and_old_feed_rows_go_and_nothing_that_waits(
+    world: World, house: House
+) -> None:
+    now = world.clock.now()
+    long_ago, lately = now - timedelta(days=31), now - timedelta(days=29)
+    for name, moment in (("old", long_ago), ("new", lately)):
+        await world.store.inbox.put(
+            [
+                item(id=f"{earliest_id('in', moment)}{name}{n}", open=n == 1, held=n == 2)
+                for n in range(3)
+            ]
+        )
+    rows = [
+        FeedRow(id=n, type="t", at=now, recorded_at=now, expire_at=now + timedelta(days=n - 2500))
+        for n in range(1, 2502)
+    ]
+    await world.store.table(FeedRow).insert(rows)
+    await house.keeping.look()
+    left = await world.store.table(InboxItem).find({})
+    assert sorted(each.id[-4:] for each in left) == ["new0", "new1", "new2", "old1", "old2"]
+    assert [row.id for row in await world.store.table(FeedRow).find({})] == [2500, 2501]
 
 
 async def test_it_runs_by_itself_and_goes_on_when_the_database_is_back(
