@@ -80,6 +80,7 @@ async def test_a_failover_loses_nothing_and_no_reader_misses_a_position(tmp_path
                         await writers.reached(len(writers.acknowledged) + 100)
                         await members.restart(killed)
                 async with store_of(members.url, DATABASE) as store:
+                    await hub.drained()
                     await routed(store)
                     await assert_nothing_lost_or_doubled(
                         store, writers.acknowledged, writers.attempted

@@ -86,6 +86,8 @@ async def test_random_kills_of_hubs_lose_nothing_and_the_other_hub_goes_on(tmp_p
                     await victim.start()
                     await asyncio.sleep(chance.uniform(0.1, 0.8))
             async with store_of(mongod.url, DATABASE) as store:
+                for hub in hubs:
+                    await hub.drained()
                 await routed(store)
                 await assert_nothing_lost_or_doubled(store, writers.acknowledged, writers.attempted)
                 await assert_in_order(store, writers.acknowledged)
@@ -111,6 +113,7 @@ async def test_random_kills_of_mongod_lose_nothing(tmp_path: Path) -> None:
                     await writers.reached(before + 20)  # through the spool
                     await asyncio.to_thread(mongod.start)
             async with store_of(mongod.url, DATABASE) as store:
+                await hub.drained()
                 await routed(store)
                 await assert_nothing_lost_or_doubled(store, writers.acknowledged, writers.attempted)
                 await assert_in_order(store, writers.acknowledged)

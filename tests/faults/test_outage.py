@@ -63,6 +63,7 @@ async def test_acknowledgements_go_on_while_mongodb_is(how: str, tmp_path: Path)
             p99 = percentile(_took(writers.acknowledged, stopped_at, back_at), 0.99)
             assert p99 < 1.0 * SLACK, f"p99 of acknowledging was {p99:.2f} s"
             async with store_of(mongod.url, DATABASE) as store:
+                await hub.drained()
                 await routed(store, 120)
                 await assert_nothing_lost_or_doubled(store, writers.acknowledged, writers.attempted)
                 await assert_in_order(store, writers.acknowledged)
@@ -86,6 +87,7 @@ async def test_a_hub_killed_while_spooling_is_adopted_by_the_next(tmp_path: Path
             await second.start()
             assert "spool_adopted" in second.log()
             async with store_of(mongod.url, DATABASE) as store:
+                await second.drained()
                 await routed(store)
                 await assert_nothing_lost_or_doubled(store, writers.acknowledged, writers.attempted)
                 await assert_in_order(store, writers.acknowledged)
@@ -112,6 +114,7 @@ async def test_a_stop_at_a_step_of_the_spool_loses_nothing(step: str, tmp_path: 
                 await hub.start()
                 await writers.reached(len(writers.acknowledged) + 20)
             async with store_of(mongod.url, DATABASE) as store:
+                await hub.drained()
                 await routed(store)
                 await assert_nothing_lost_or_doubled(store, writers.acknowledged, writers.attempted)
                 await assert_in_order(store, writers.acknowledged)

@@ -44,6 +44,7 @@ async def test_a_stop_at_a_step_loses_and_doubles_nothing(
             await hub.start()
             await writers.reached(len(writers.acknowledged) + 40)
         async with store_of(mongod_url, mongo_db_name) as store:
+            await hub.drained()
             await routed(store)
             await assert_nothing_lost_or_doubled(store, writers.acknowledged, writers.attempted)
             await assert_in_order(store, writers.acknowledged)
@@ -72,6 +73,7 @@ async def test_a_stop_at_a_step_of_a_job_makes_each_ticket_and_entry_once(
             await hub.start()
             await writers.reached(len(writers.acknowledged) + 10)
         async with store_of(mongod_url, mongo_db_name) as store:
+            await hub.drained()
             await routed(store)
             async with asyncio.timeout(60):
                 while await store.table(Job).count({"live": True}):

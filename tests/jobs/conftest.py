@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, MutableSequence
 
 import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from hub import steps
 from hub.documents import InboxItem
@@ -24,6 +26,13 @@ async def world(store_kind: Kind, request: pytest.FixtureRequest) -> AsyncIterat
     clock = FakeClock()
     async with open_space(store_kind, request, clock=clock, kinds=[InboxItem]) as space:
         yield World(space, clock)
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[MutableSequence[EventDict]]:
+    """What was logged, as data: drawing every traceback takes longer than the tests."""
+    with capture_logs() as captured:
+        yield captured
 
 
 @pytest.fixture(autouse=True)

@@ -132,7 +132,7 @@ async def dispatcher(world: World, desk: Desk) -> Dispatcher:
     return made
 
 
-async def work(world: World, *jobs: Job, tick_s: float = 1.0) -> None:
+async def work(world: World, *jobs: Job, tick_s: float = 5.0) -> None:
     """Give the jobs and let workers bring them to their end."""
     await world.give(*jobs)
     async with world.working():

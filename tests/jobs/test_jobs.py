@@ -173,14 +173,17 @@ async def test_what_is_not_the_jobs_fault_costs_no_attempt(
     assert await world.letters() == []
 
 
-async def test_temporary_trouble_of_three_days_is_given_up(world: World) -> None:
-    world.outside.plan["job_1"] = [Temporary(f"busy {n}") for n in range(1000)]
+async def test_temporary_trouble_that_does_not_end_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert timedelta(hours=72) == GIVE_UP
+    monkeypatch.setattr("hub.jobs.GIVE_UP", timedelta(hours=3))  # fewer tries for the test
+    world.outside.plan["job_1"] = [Temporary(f"busy {n}") for n in range(100)]
     await world.give(job("job_1"), job("job_2"))
     async with world.working():
         await world.finished("job_1", "job_2", tick_s=LONGEST_S)
     (letter,) = await world.letters()
-    assert letter.at - START > GIVE_UP
-    assert letter.at - START < GIVE_UP + timedelta(hours=2)
+    assert timedelta(hours=3) < letter.at - START < timedelta(hours=4)
     assert (letter.kind, letter.ref, letter.stage) == ("job", "job_1", "send:temporary")
     assert world.states == {"job_1": "failed", "job_2": "accepted"}
     assert world.outside.done == ["job_2"]
@@ -407,7 +410,7 @@ async def test_an_unforeseen_error_is_a_doubt(world: World) -> None:
 # --- dying ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize("nth", [1, 3])
 @pytest.mark.parametrize("step", [step for step in steps.STEPS if step.startswith("jobs.")])
 async def test_a_process_that_dies_at_a_step_forgets_and_doubles_nothing(
     world: World, step: str, nth: int
@@ -419,7 +422,7 @@ async def test_a_process_that_dies_at_a_step_forgets_and_doubles_nothing(
     await world.work_until_it_crashes("one")
     await world.later(31)
     async with world.working("two"):
-        await world.finished(*idents, tick_s=0.1)
+        await world.finished(*idents, tick_s=1.0)
     assert Counter(world.outside.done) == Counter(idents)
     assert world.states == dict.fromkeys(idents, "accepted")
     assert {key.partition(":")[0] for key in world.told_keys} == set(idents)

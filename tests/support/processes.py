@@ -11,6 +11,8 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+import aiohttp
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 READY_S = 30.0
 SECRET = "load-test-secret"
@@ -109,6 +111,15 @@ class HubProcess:
             self._process.kill()
         await self._process.wait()
         raise RuntimeError(f"{self.name} did not become ready:\n{self.log()[-4000:]}")
+
+    async def drained(self, within_s: float = 90.0) -> None:
+        """Wait until nothing of this process' is in the spool any more, as /readyz tells."""
+        async with asyncio.timeout(within_s), aiohttp.ClientSession() as session:
+            while True:
+                async with session.get(f"{self.url}/readyz") as answer:
+                    if not any("spooling" in each for each in (await answer.json())["problems"]):
+                        return
+                await asyncio.sleep(0.05)
 
     def kill(self) -> None:
         """kill -9: no goodbye."""
