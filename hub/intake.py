@@ -27,6 +27,7 @@ from normalizer.addresses import canonical
 from normalizer.drafts import AnyDraft
 from normalizer.keys import dedupe_key
 from normalizer.pipeline import StepContext, normalize
+from normalizer.text import clean_line
 
 log = structlog.get_logger(__name__)
 
@@ -156,7 +157,7 @@ class Intake:
                 reason=type(error).__name__,
             )
             self._metrics.unparsed.labels(account.channel, account.key).inc()
-            return (), reason[:500]
+            return (), clean_line(reason)
         return drafts, None
 
     async def _store(
@@ -198,7 +199,8 @@ class Intake:
     async def _to_blob(self, ident: str, raw: bytes) -> tuple[bytes, str | None]:
         """Put a large raw request into the blob store; without it the item carries it itself."""
         try:
-            return b"", await self._blobs.put(raw, metadata={"item": ident, "kind": "raw"})
+            metadata = {"item": ident, "kind": "raw"}
+            return b"", await self._blobs.put(raw, metadata=metadata, sealed=True)
         except StoreError as error:
             log.info("raw_kept_inline", item=ident, reason=str(error))
             return raw, None
