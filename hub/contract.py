@@ -18,7 +18,7 @@ that, never before.
 from __future__ import annotations
 
 import abc
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from urllib.parse import parse_qsl
@@ -28,7 +28,7 @@ import msgspec
 from normalizer.capabilities import Capabilities
 from normalizer.drafts import AnyDraft
 from normalizer.outcomes import Accepted, Unsupported
-from normalizer.parts import AnyPart
+from normalizer.parts import AnyPart, Media
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -131,8 +131,30 @@ class Account(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     insecure: bool = False
 
 
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """The customer's message that is answered: what a channel needs to thread the answer."""
+
+    entry: str
+    at: datetime
+    subject: str = ""
+    data: Mapping[str, Any] = {}  # what the connector itself put into the message's draft
+
+
+class Template(msgspec.Struct, frozen=True, kw_only=True):
+    """A text that the vendor approved beforehand; ``params`` are the names of its blanks."""
+
+    name: str
+    language: str = ""
+    params: tuple[str, ...] = ()
+    preview: str = ""  # with ``{name}`` where a blank is
+
+
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
-    """A message to send. ``key`` is the same on every attempt of this message."""
+    """A message to send. ``key`` is the same on every attempt of this message.
+
+    With ``template`` the vendor fills in ``params``; ``parts`` then show what it will say.
+    ``automatic`` says that no person wrote it: channels that know loops mark it so.
+    """
 
     entry: str
     key: str
@@ -145,6 +167,19 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     data: Mapping[str, Any] = {}
     sender_name: str = ""
     attempt: int = 1
+    template: str = ""
+    params: Mapping[str, str] = {}
+    answers: Answered | None = None
+    automatic: bool = False
+
+
+class Fetched(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that is being fetched: its bytes as they come, and what the vendor says of it."""
+
+    stream: AsyncIterator[bytes]
+    mime: str = ""
+    name: str = ""
+    size: int | None = None  # bytes
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,6 +251,26 @@ class Connector(abc.ABC, Generic[S]):
         """Look up whether a send in doubt arrived. Raise ``Unsupported`` where nobody can say."""
         raise Unsupported(f"the channel {self.channel} cannot look up what was sent")
 
+    async def templates(self) -> Sequence[Template]:
+        """Return the templates that can be sent now, as the vendor lists them."""
+        return ()
+
+    async def fetch_media(self, media: Media, address: str) -> Fetched:
+        """Begin to fetch a file that is still at the vendor; ``media.vendor_ref`` names it.
+
+        Raises ``Gone`` when the vendor no longer has it, ``Rejected`` when it never will give
+        it, and the failures of normalizer.outcomes that are worth another try.
+        """
+        raise Unsupported(f"the channel {self.channel} fetches no files")
+
+    async def history(self, since: datetime, cursor: str | None) -> Polled:
+        """Return a page of old messages from ``since`` on, oldest first, for an import.
+
+        With None it begins at ``since``; the cursor of the last page is handed in again after
+        an interruption. It moves no cursor of the account's doors.
+        """
+        raise Unsupported(f"the channel {self.channel} has no history to import")
+
     async def poll(self, cursor: str | None) -> Polled:
         """Return what is new behind ``cursor``; with None start at the present end."""
         raise NotImplementedError(f"{self.channel} has no poll")
@@ -256,3 +311,11 @@ class Connector(abc.ABC, Generic[S]):
     @classmethod
     def holds(cls) -> bool:
         return cls.hold is not Connector.hold
+
+    @classmethod
+    def fetches_media(cls) -> bool:
+        return cls.fetch_media is not Connector.fetch_media
+
+    @classmethod
+    def has_history(cls) -> bool:
+        return cls.history is not Connector.history

@@ -5,6 +5,31 @@ from __future__ import annotations
 from normalizer.model import Model
 
 
+class Window(Model, frozen=True, kw_only=True):
+    """For how long, and how often, a person may be written to after they did something."""
+
+    name: str
+    opens_on: frozenset[str]  # "message", or names of events such as contact.followed
+    seconds: int
+    sends: int | None = None  # how many per opening; None = any number
+    closes_on: frozenset[str] = frozenset()  # events that end it at once: contact.unfollowed
+    templates_pass: bool = False  # templates may leave while it is closed
+
+
+class Quota(Model, frozen=True, kw_only=True):
+    """How many sends a vendor allows in a period, by account or by address.
+
+    Periods are fixed and begin at multiples of ``period_s`` in UTC, shifted by ``offset_s``:
+    a day in China is ``period_s=86400, offset_s=-28800``.
+    """
+
+    name: str
+    sends: int
+    period_s: int
+    offset_s: int = 0
+    per: str = "account"  # or "address"
+
+
 class Capabilities(Model, frozen=True, kw_only=True):
     """Declared once per connector; shown in the channel matrix and checked before sending."""
 
@@ -22,6 +47,10 @@ class Capabilities(Model, frozen=True, kw_only=True):
     recall_window_s: int | None = None
     profile: bool = False
     templates: bool = False
+    # When one may send. A channel without windows can be written to at any time.
+    windows: tuple[Window, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    sends_per_second: float | None = None  # of one account: spreads bursts, refuses nothing
     # How the vendor behaves.
     delivery_receipts: bool = False
     dedupes_sends: bool = False  # the vendor drops a repeated send by our key
