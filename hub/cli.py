@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from hub import garbage
 from hub.admin import open_space
 from hub.api.keys import SCOPES, create_key, list_keys, revoke_key
 from hub.api.sessions import create_signin_link
@@ -125,6 +126,7 @@ async def _serve(config: Config, role: Role, trace_hooks: bool) -> None:
         hub.host.trace = trace_hooks
         for warning in config.warnings:
             click.echo(f"warning: {warning}", err=True)
+        garbage.settle()
         click.echo(f"ready url={hub.url}")
         sys.stdout.flush()
         await stopped.wait()

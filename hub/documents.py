@@ -26,7 +26,14 @@ class Index(msgspec.Struct, frozen=True):
     expires: bool = False  # a TTL index: the field holds the moment of death
 
 
-class Doc(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+class Doc(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    gc=False,  # the router keeps tens of thousands, none of which can be part of a cycle
+    rename={"id": "_id"},
+):
     """Base of all documents. The store writes ``schema`` beside the fields as ``v``."""
 
     collection: ClassVar[str] = ""

@@ -8,8 +8,10 @@ from enum import StrEnum
 import msgspec
 
 
-class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An immutable value that is stored and sent.
+
+    Made from the inside out, it cannot be part of a cycle: the garbage collector need not look.
 
     It grows by fields with defaults only; the type of a field never changes, so that a
     release reads the data of the one before it.

@@ -231,7 +231,7 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             le=2000,
             extra={"unit": "items"},
         ),
-    ] = 200
+    ] = 500
     lag_limit_s: Annotated[
         float,
         Meta(
