@@ -3,8 +3,9 @@
     inbox -> 1 read -> 2 normalize -> 3 plan (drop what is known, identify, conversation,
     backends) -> 4 write -> 5 commit: entries, customers, conversations, jobs, feed, position
 
-Items are taken in the order of their ids, in batches. Whatever an item does wrong stays its
-own: the batch ends before it, it is tried three times and becomes a dead letter.
+Items are taken in the order of their ids, in batches. While one batch commits, the next is
+made ready (hub/ahead.py); it is planned after the commit. Whatever an item does wrong stays
+its own: the batch ends before it, it is tried three times and becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -20,20 +21,10 @@ from typing import Any
 import msgspec
 import structlog
 
+from hub.ahead import Ahead, ChooseRoutes, Lookout, MakeRules, Ready
 from hub.clock import Clock
-from hub.documents import (
-    AddressDoc,
-    Alias,
-    AmendmentDoc,
-    Conversation,
-    Customer,
-    DeadLetter,
-    Entry,
-    InboxItem,
-)
+from hub.documents import DeadLetter, Entry, InboxItem
 from hub.ids import new_id
-from hub.planning.entries import alias_id, entry_id
-from hub.planning.identity import address_id
 from hub.planning.planner import plan
 from hub.planning.rules import Route, Rules
 from hub.planning.workspace import ById, Find, LastSeq, NotLoaded, Wanted, Workspace
@@ -49,20 +40,17 @@ from hub.store.interface import (
     StoreError,
     Unavailable,
 )
-from normalizer.drafts import Message
 
 log = structlog.get_logger(__name__)
 
-BATCH_BYTES = 4 * 1024 * 1024
 PLAN_ROUNDS = 200  # loads that one item may ask for; more means a planner runs in circles
 TRIES = 3
 SURE = ("parse", "hook")  # stages whose verdict another try would not change
 IDLE_POLL_S = 0.05  # other processes' items are seen this fast
 GATHER_S = 0.05  # between two batches that are less than half full
 DEAD_LETTERS_A_DAY = 1000  # of refused-to-parse items, per account
+BREATH = 50  # items planned in a row, before whoever else waits gets the event loop
 
-ChooseRoutes = Callable[[Sequence[Message]], Awaitable[Sequence[Route | Poisoned | None]]]
-MakeRules = Callable[[], Rules]
 Committed = Callable[["Batch"], None]
 Probe = Callable[[InboxItem], Awaitable[bool]]
 """Try an item where it can do no harm; say whether the process survived it."""
@@ -100,9 +88,8 @@ class Router:
         wake: asyncio.Event | None = None,
     ) -> None:
         self._store = store
-        self._preparer = preparer
+        self._lookout = Lookout(store, preparer, make_rules, choose_routes)
         self._make_rules = make_rules
-        self._choose_routes = choose_routes
         self._clock = clock
         self._owner = owner
         self._lease_s = lease_s
@@ -114,6 +101,7 @@ class Router:
         self._stopping = False
         self._lease: Lease | None = None
         self._ws = Workspace()
+        self._ahead: asyncio.Task[Ahead] | None = None
         self._failures: Counter[str] = Counter()
         self._parse_failures: Counter[tuple[str, str]] = Counter()
         self.routed = 0
@@ -161,14 +149,21 @@ class Router:
         log.info("router_leads", epoch=lease.epoch, position=lease.position)
         if lease.former and not await self._still_lives(lease.former):
             await self._route_carefully(lease)
+        try:
+            await self._route_all(lease)
+        finally:
+            await self._drop_ahead()
+        await self._store.router.release(lease)
+        log.info("router_let_go", position=self._ws.position)
+
+    async def _route_all(self, lease: Lease) -> None:
         renewed_at = self._clock.monotonic()
         while not self._stopping:
-            items = await self._store.inbox.unrouted(self._batch_items, BATCH_BYTES)
-            reached("router.1")
-            if items:
-                await self._route(items)
+            batch = await self._next_batch()
+            if batch.items:
+                await self._route(batch.items, ready=batch.ready, follow=True)
                 renewed_at = self._clock.monotonic()
-                if len(items) < self._batch_items // 2:
+                if not self._is_full(batch.items):
                     # A batch costs its round trips whatever its size: let more come together.
                     await asyncio.sleep(GATHER_S)
                 continue
@@ -177,8 +172,29 @@ class Router:
                     raise Fenced("the lease ended while there was nothing to do")
                 renewed_at = self._clock.monotonic()
             await self._rest(IDLE_POLL_S)
-        await self._store.router.release(lease)
-        log.info("router_let_go", position=self._ws.position)
+
+    async def _next_batch(self) -> Ahead:
+        """Return the batch that was made ready meanwhile, or the one that waits now."""
+        if self._ahead is None:
+            return Ahead(await self._lookout.fetch(self._batch_items))
+        ahead, self._ahead = self._ahead, None
+        return await ahead
+
+    def _is_full(self, items: Sequence[InboxItem]) -> bool:
+        """Whether there is so much to do that another batch will be waiting behind this one."""
+        return len(items) >= self._batch_items // 2
+
+    def _look_ahead(self, items: Sequence[InboxItem]) -> None:
+        """Begin to make the batch behind these items ready."""
+        coming = self._lookout.next(self._batch_items, {item.id for item in items}, self._ws)
+        self._ahead = asyncio.create_task(coming, name="router-ahead")
+
+    async def _drop_ahead(self) -> None:
+        """Forget what was read too early; it is read again."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
 
     # --- after a crash -------------------------------------------------------------------------
 
@@ -189,7 +205,9 @@ class Router:
         at the third start. It is set aside unless a probe shows that it is harmless: the process
         may have been killed from outside at a bad moment.
         """
-        items = await self._store.inbox.unrouted(self._batch_items, BATCH_BYTES)
+        items = await self._lookout.fetch(self._batch_items)
+        # While a batch was being committed, the one behind it was made ready: it may be that one.
+        items += await self._lookout.fetch(self._batch_items, {item.id for item in items})
         log.warning("router_routes_carefully", items=len(items), former=lease.former)
         for place, item in enumerate(items):
             if self._stopping:
@@ -209,13 +227,24 @@ class Router:
 
     # --- a batch -------------------------------------------------------------------------------
 
-    async def _route(self, items: Sequence[InboxItem], *, suspect: str = "") -> None:
-        """Route items, whatever it takes; halve where it is not clear whose fault it is."""
+    async def _route(
+        self,
+        items: Sequence[InboxItem],
+        *,
+        suspect: str = "",
+        ready: Ready | None = None,
+        follow: bool = False,
+    ) -> None:
+        """Route items, whatever it takes; halve where it is not clear whose fault it is.
+
+        With ``follow`` the next batch is made ready while this one commits.
+        """
         try:
-            done = await self._route_batch(items, suspect)
+            done = await self._route_batch(items, ready, suspect, follow)
         except (Fenced, CommitUnknown, Unavailable):
             raise
         except Exception as error:  # noqa: BLE001 - it has to be found out whose it is
+            await self._drop_ahead()
             self._ws.abandoned(self._lease_position())
             if len(items) == 1:
                 await self._keep_lease()
@@ -240,19 +269,22 @@ class Router:
         assert self._lease is not None
         return self._lease.position
 
-    async def _route_batch(self, items: Sequence[InboxItem], suspect: str = "") -> int:
+    async def _route_batch(
+        self, items: Sequence[InboxItem], ready: Ready | None, suspect: str, follow: bool
+    ) -> int:
         """Commit as many items as go through, in order; return how many are settled."""
-        prepared = await self._preparer.prepare(items)
-        reached("router.2")
-        routes = await self._routes(prepared)
+        if ready is None:
+            ready = await self._lookout.ready(items, self._ws)
         rules = self._make_rules()
-        await self._preload(rules, prepared)
+        self._ws.take(ready.loads)
         settled: list[InboxItem] = []
         redact: list[str] = []
-        for one in prepared:
+        for place, one in enumerate(ready.prepared):
+            if place % BREATH == 0:
+                await asyncio.sleep(0)
             if one.error is None:
                 try:
-                    if not await self._plan(rules, one, routes):
+                    if not await self._plan(rules, one, ready.routes):
                         redact.append(one.item.id)
                 except (Fenced, CommitUnknown, Unavailable):
                     raise
@@ -268,22 +300,10 @@ class Router:
                 self._bury(one.item, one.error)
             settled.append(one.item)
         reached("router.3")
+        if follow and len(settled) == len(items) and self._is_full(items):
+            self._look_ahead(items)
         await self._commit(settled, redact, suspect)
         return len(settled)
-
-    async def _routes(self, prepared: Sequence[Prepared]) -> dict[int, Route | None]:
-        """Ask the plugins where conversations go; a message they choke on poisons its item."""
-        asked = [(one, message) for one in prepared for message in one.messages]
-        if not asked:
-            return {}
-        answers = await self._choose_routes([message for _, message in asked])
-        routes: dict[int, Route | None] = {}
-        for (one, message), answer in zip(asked, answers, strict=True):
-            if isinstance(answer, Poisoned):
-                one.error = answer
-            else:
-                routes[id(message)] = answer
-        return routes
 
     async def _plan(self, rules: Rules, one: Prepared, routes: dict[int, Route | None]) -> bool:
         """Plan an item; load what its planner asks for and start it again."""
@@ -377,64 +397,16 @@ class Router:
 
     # --- loading -------------------------------------------------------------------------------
 
-    async def _preload(self, rules: Rules, prepared: Iterable[Prepared]) -> None:
-        """Load by a few large questions what most items of the batch will ask for."""
-        entries: list[str] = []
-        addresses: list[str] = []
-        aliases: list[str] = []
-        for one in prepared:
-            if one.error is not None:
-                continue
-            for draft in one.entries:
-                try:
-                    entries.append(entry_id(rules, one.item.channel, one.item.account, draft))
-                    addresses.append(address_id(rules, draft.address))
-                except ValueError:
-                    continue  # planning the item will say what is wrong with it
-                aliases += [
-                    alias_id(rules, one.item.channel, one.item.account, vendor_id)
-                    for vendor_id in draft.vendor_ids
-                ]
-        ws = self._ws
-        await self._fetch(Entry, ws.missing(Entry, dict.fromkeys(entries)))
-        await self._fetch(Alias, ws.missing(Alias, dict.fromkeys(aliases)))
-        found = await self._fetch(AddressDoc, ws.missing(AddressDoc, dict.fromkeys(addresses)))
-        owners = dict.fromkeys(doc.customer for doc in found if doc.customer)
-        customers = await self._fetch(Customer, ws.missing(Customer, owners))
-        open_ones = dict.fromkeys(
-            ident for doc in customers for ident in (*doc.open, *doc.last_closed)
-        )
-        await self._fetch(Conversation, ws.missing(Conversation, open_ones))
-        await self._fetch_waiting([*entries, *aliases])
-
-    async def _fetch(self, kind: type[Any], ids: Sequence[str]) -> list[Any]:
-        if not ids:
-            return []
-        docs = await self._store.table(kind).get_many(ids)
-        self._ws.load(kind, ids, docs)
-        return list(docs.values())
-
-    async def _fetch_waiting(self, targets: Sequence[str]) -> None:
-        """Find amendments that came before their entry: nearly always there are none."""
-        if not targets:
-            return
-        waiting = await self._store.table(AmendmentDoc).find(
-            {"target": {"$in": list(targets)}, "waiting": True}
-        )
-        by_target: dict[str, list[AmendmentDoc]] = {target: [] for target in targets}
-        for amendment in waiting:
-            by_target[amendment.target].append(amendment)
-        for target, amendments in by_target.items():
-            query = Find(AmendmentDoc, (("target", "=", target), ("waiting", "=", True)))
-            self._ws.load_found(query, amendments)
-
     async def _load(self, wanted: Wanted) -> None:
         match wanted:
             case ById():
-                await self._fetch(wanted.kind, [wanted.id])
+                docs = await self._store.table(wanted.kind).get_many([wanted.id])
+                self._ws.load(wanted.kind, [wanted.id], docs)
             case Find():
-                docs = await self._store.table(wanted.kind).find(_where(wanted), limit=wanted.limit)
-                self._ws.load_found(wanted, docs)
+                found = await self._store.table(wanted.kind).find(
+                    _where(wanted), limit=wanted.limit
+                )
+                self._ws.load_found(wanted, found)
             case LastSeq():
                 last = await self._store.table(Entry).find(
                     {"thread": wanted.thread, "seq": {"$gt": 0}}, sort=[("seq", -1)], limit=1

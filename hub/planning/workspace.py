@@ -8,7 +8,7 @@ and those of the batch (committed together).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
@@ -78,6 +78,13 @@ _KEPT: tuple[type[Doc], ...] = (AddressDoc, Customer, Conversation, Thread)
 _Layer = dict[type[Doc], dict[Any, Doc]]
 
 
+class Loads(msgspec.Struct):
+    """What was read for a batch, perhaps while the batch before it was being committed."""
+
+    docs: list[tuple[type[Doc], Sequence[Any], Mapping[Any, Any]]] = []
+    found: list[tuple[Find, Sequence[Doc]]] = []
+
+
 class Savepoint(msgspec.Struct):
     """What an item's plan was at one moment."""
 
@@ -102,8 +109,33 @@ class Workspace:
         self._item_start = position
         self._ids: dict[str, list[str]] = {}
         self._ids_taken: dict[str, int] = {}
+        self._last: _Layer = {}  # the batch that was committed last, for what was read before
 
     # --- loading, done by the router -----------------------------------------------------------
+
+    def take(self, loads: Loads) -> None:
+        """Take what was read for the batch that begins.
+
+        It may have been read before the last batch was committed, so that what that one wrote
+        stands over it.
+        """
+        for kind, ids, docs in loads.docs:
+            shelf = self._base.setdefault(kind, {})
+            newer = self._last.get(kind, {})
+            for ident in ids:
+                if ident in newer:
+                    shelf[ident] = newer[ident]
+                elif ident not in shelf:
+                    shelf[ident] = docs.get(ident)
+        for query, found in loads.found:
+            newer = self._last.get(query.kind, {})
+            docs_now = {doc.id: newer.get(doc.id, doc) for doc in found}
+            docs_now.update({ident: doc for ident, doc in newer.items() if query.holds(doc)})
+            shelf = self._base.setdefault(query.kind, {})
+            for ident, doc in docs_now.items():
+                shelf.setdefault(ident, doc)
+            self._found[query] = tuple(docs_now)
+        self._last = {}
 
     def load(self, kind: type[Doc], ids: Iterable[Any], docs: dict[Any, Any]) -> None:
         """Say what the database has under ``ids``; what is not in ``docs`` does not exist."""
@@ -260,7 +292,9 @@ class Workspace:
         self._seqs.update(self._batch_seqs)
         if len(self._seqs) > self._keep:
             self._seqs.clear()
+        last = self._batch
         self._forget_batch()
+        self._last = last
 
     def abandoned(self, position: int) -> None:
         """The batch was not written: start again from ``position`` with what is known for sure."""
@@ -268,7 +302,7 @@ class Workspace:
         self._forget_batch()
 
     def _forget_batch(self) -> None:
-        self._batch, self._batch_seqs = {}, {}
+        self._batch, self._batch_seqs, self._last = {}, {}, {}
         for kind in list(self._base):
             if kind not in _KEPT:
                 del self._base[kind]

@@ -9,7 +9,7 @@ kind only: numbers, texts or times. Sealed fields cannot be asked for.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -144,8 +144,10 @@ class InboxStore(Protocol):
         """
         ...
 
-    async def unrouted(self, limit: int, max_bytes: int) -> list[InboxItem]:
-        """Return the oldest open items, in the order of their ids."""
+    async def unrouted(
+        self, limit: int, max_bytes: int, but: Collection[str] = ()
+    ) -> list[InboxItem]:
+        """Return the oldest open items except ``but``, in the order of their ids."""
         ...
 
     async def backlog(self) -> tuple[int, int, datetime | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Generic, TypeVar
@@ -261,10 +261,12 @@ class MemoryInbox:
                     results[place] = error
         return results
 
-    async def unrouted(self, limit: int, max_bytes: int) -> list[InboxItem]:
+    async def unrouted(
+        self, limit: int, max_bytes: int, but: Collection[str] = ()
+    ) -> list[InboxItem]:
         items: list[InboxItem] = []
         size = 0
-        for ident in sorted(i for i, row in self._rows.items() if row.get("open")):
+        for ident in sorted(i for i, row in self._rows.items() if row.get("open") and i not in but):
             if len(items) >= limit:
                 break
             item = self._codec.decode(InboxItem, _copied(self._rows[ident]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -226,12 +226,17 @@ class MongoInbox:
                 kind = NotStorable if refused.code in _ROW_TOO_LARGE else StoreError
                 results[places[index]] = kind(f"MongoDB refused this item: {refused.message}")
 
-    async def unrouted(self, limit: int, max_bytes: int) -> list[InboxItem]:
+    async def unrouted(
+        self, limit: int, max_bytes: int, but: Collection[str] = ()
+    ) -> list[InboxItem]:
         items: list[InboxItem] = []
         size = 0
+        where: dict[str, Any] = {"open": True}
+        if but:
+            where["_id"] = {"$nin": list(but)}
         with _translated():
             cursor = self._collection.find(
-                {"open": True}, sort=[("_id", ASCENDING)], limit=limit, hint="open_by_open_id"
+                where, sort=[("_id", ASCENDING)], limit=limit, hint="open_by_open_id"
             )
             async with cursor:
                 async for row in cursor:
