@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -148,7 +149,9 @@ class Doors:
                 await asyncio.sleep(PAUSE_S)
                 continue
             if lease is None:
-                self._states.set(kind, name, "ok", "another process holds this door")
+                self._states.set(
+                    kind, name, "ok", "another process holds this door", elsewhere=True
+                )
                 await asyncio.sleep(LEASE_S / 5)
                 continue
             wait_s = 0.0
@@ -213,10 +216,12 @@ class Doors:
             while True:
                 await self._may_go_on(name, connector)
                 hint.clear()  # before the poll: one that comes meanwhile is about something newer
+                asked_at = self._states.now()
                 more = await self._poll_once(name, connector)
                 tries.worked()
                 self._states.set("account", name, "ok", next_try_s=connector.poll_every_s)
                 if not more:
+                    self._states.level("account", name, asked_at)
                     with suppress(TimeoutError):
                         async with asyncio.timeout(connector.poll_every_s):
                             await hint.wait()
@@ -233,6 +238,8 @@ class Doors:
             raise Temporary(f"a poll took longer than {POLL_DEADLINE_S:.0f} s") from error
         await self._deliver(connector, polled.items, "poll")
         reached("doors.1")
+        if polled.more and (newest := _newest(polled.items)) is not None:
+            self._states.level("account", name, newest)
         if polled.cursor != cursor:
             await self._set_cursor(f"cursor/poll/{name}", polled.cursor, rev)
         return polled.more
@@ -257,6 +264,7 @@ class Doors:
             if items:
                 tries.worked()
             self._states.set("account", name, "ok")
+            self._states.level("account", name)
 
         held = asyncio.ensure_future(connector.hold(cursor, deliver))
         try:
@@ -266,6 +274,7 @@ class Doors:
                     return
                 if not self._busy():
                     self._states.set("account", name, "ok")
+                    self._states.level("account", name)
             held.result()
         finally:
             await _ended(held)
@@ -341,6 +350,12 @@ class Doors:
             stored = await self._state.swap(doc, {"rev": rev})
         if not stored:
             raise Temporary("another process has gone on from here")
+
+
+def _newest(items: Sequence[Incoming]) -> datetime | None:
+    """Return the vendor's time of the newest thing: how far a door that has more to do has come."""
+    times = [draft.at for item in items for draft in item.drafts if getattr(draft, "at", None)]
+    return max((each for each in times if each is not None), default=None)
 
 
 def _kind(what: Any) -> str:

@@ -33,8 +33,20 @@ class SwitchView(View, frozen=True, kw_only=True):
     outbound: str
 
 
+class PauseView(View, frozen=True, kw_only=True):
+    """Who has paused an account, when and why."""
+
+    by: str
+    at: datetime
+    why: str
+
+
 class AccountView(View, frozen=True, kw_only=True):
-    """How an account does, as this process sees it."""
+    """How an account does, as all living processes of the space see it.
+
+    ``lag_s`` is how far behind its door is, in seconds; null where nobody can know, as with
+    webhooks. ``pause`` says who has paused it.
+    """
 
     name: str
     channel: str
@@ -45,7 +57,9 @@ class AccountView(View, frozen=True, kw_only=True):
     since: datetime
     last_message_at: datetime | None
     next_try_at: datetime | None
+    lag_s: float | None
     switches: SwitchView
+    pause: PauseView | None
     capabilities: Capabilities | None
 
 
@@ -129,7 +143,7 @@ class Accounts:
 
     async def overview(self, request: web.Request) -> web.Response:
         caller: ApiKey = request["api_key"]
-        states = self._hub.states.all()
+        states = await self._hub.overview.read()
         overload = self._hub.overload
         return answer(
             AccountsPage(
@@ -154,6 +168,7 @@ class Accounts:
     def _account(self, state: AccountState) -> AccountView:
         channel, key = _split(state.name)
         connector = self._hub.connectors.get((channel, key))
+        pause = self._hub.switches.pause_of(state.name)
         return AccountView(
             name=state.name,
             channel=channel,
@@ -164,7 +179,9 @@ class Accounts:
             since=state.since,
             last_message_at=state.last_message_at,
             next_try_at=state.next_try_at,
+            lag_s=state.lag_s(self._hub.clock.now()),
             switches=self._switch(state.name),
+            pause=None if pause is None else PauseView(by=pause.by, at=pause.at, why=pause.why),
             capabilities=connector.capabilities if connector is not None else None,
         )
 
