@@ -12,6 +12,9 @@ module                    does
 ``telling``               a settled change becomes an event of the feed
 ``keeper``                one process of the space does the last two
 ``skipping``              a door that is stuck on one thing is told to pass it
+``operating``             pause, resume and skip, as the API and the command line ask
+``trying``                the credentials of an account or a backend, now
+``measures``              the states as metrics
 ========================  =======================================================================
 """
 
