@@ -23,6 +23,7 @@ import structlog
 from aiohttp import web
 
 from hub.accounts import States, Switches
+from hub.accounts.keeper import AccountKeeper
 from hub.accounts.measures import AccountMeasures
 from hub.accounts.overview import Overview
 from hub.accounts.reports import Report, Reporter
@@ -471,6 +472,15 @@ class Hub:
             inbox_kept=timedelta(days=settings.inbox_days),
         )
         self._spawn(housekeeping.run(), "housekeeping")
+        keeper = AccountKeeper(
+            self.store,
+            self.overview,
+            self.switches,
+            self.services.run_command,
+            self.clock,
+            owner=self.owner,
+        )
+        self._spawn(keeper.run(), "accounts-keeper")
 
     async def _take_outcome(self, channel: str, account: str, draft: Outcome) -> None:
         await self.intake.take_in(channel, account, [draft], door="worker", may_spool=False)

@@ -46,7 +46,8 @@ class Overview:
         self._states = states
         self._switches = switches
         self._owner = owner
-        self.last: Sequence[AccountState] = ()  # what was read last, for metrics
+        self.seen: Sequence[AccountState] = ()  # what processes said when it was read last
+        self.last: Sequence[AccountState] = ()  # the same, completed: what is shown
 
     async def watch(self) -> None:
         """Keep ``last`` up to date, for ever."""
@@ -65,8 +66,8 @@ class Overview:
             reports, silences = [], {}
         own = self._states.all()
         others = [each for each in reports if each.id != self._owner]
-        found = merge([own, *(report.states for report in others)])
-        self.last = [self._completed(each, silences) for each in found]
+        self.seen = merge([own, *(report.states for report in others)])
+        self.last = [self._completed(each, silences) for each in self.seen]
         return list(self.last)
 
     async def silences(self) -> dict[str, Silence]:
