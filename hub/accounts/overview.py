@@ -50,8 +50,12 @@ class Overview:
         self.last: Sequence[AccountState] = ()  # the same, completed: what is shown
 
     async def watch(self) -> None:
-        """Keep ``last`` up to date, for ever."""
+        """Keep ``last`` and the switches up to date, for ever, in every process."""
         while True:
+            try:
+                await self._switches.refresh()
+            except StoreError as error:
+                log.debug("switches_not_read", reason=str(error))
             await self.read()
             await asyncio.sleep(LOOK_S)
 

@@ -100,15 +100,12 @@ class Teller:
             "last_message_at": state.last_message_at and state.last_message_at.isoformat(),
             "lag_s": state.lag_s(now),
         }
-        channel, _, key = state.name.partition(":")
-        try:
+        try:  # not under the account's own name: a paused one's items are held back
             await self._run_command(
                 "account_changed",
                 args,
                 key=f"account|{state.name}|{count}",
                 actor="hub:accounts",
-                channel=channel,
-                account=key,
                 wait_s=0.0,
             )
         except Refusal as refusal:  # told by a process that died before it had noted so

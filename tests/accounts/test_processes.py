@@ -17,6 +17,7 @@ import pytest
 from hub.accounts.reports import LASTS_S
 from hub.api.keys import create_key
 from hub.clock import SystemClock
+from hub.documents import InboxItem
 from hub.testing.fake_vendor import Mood
 from hub.testing.samples.poll import SamplePoll
 from tests.samples.vendors import TOKEN, HttpVendor
@@ -115,7 +116,9 @@ async def test_a_settled_change_is_one_event_of_the_feed(
 
 
 async def test_a_pause_is_in_the_feed_for_those_who_may_see_the_account(hub: RunningHub) -> None:
-    await hub.post(f"/api/v1/accounts/{POLLED}/pause", {"why": "moving house"})
+    """Though what the account itself brings is held back meanwhile."""
+    asked = {"why": "moving house", "inbound": "store-only"}
+    await hub.post(f"/api/v1/accounts/{POLLED}/pause", asked)
 
     async def paused() -> Any:
         return [each for each in await _changes(hub) if each["data"]["state"] == "paused"]
@@ -156,6 +159,31 @@ async def test_nobody_but_the_hub_tells_how_accounts_do(hub: RunningHub) -> None
         actor="plugin:desk",
     )
     assert (told["state"], told["error"]) == ("refused", "forbidden")
+
+
+async def test_a_process_that_only_serves_sees_a_pause_too(
+    hub: RunningHub, mongo_url: str, mongo_db_name: str, tmp_path: Path
+) -> None:
+    """What it is pushed is kept for later, though the pause was asked of another process."""
+    push = b'{"id":"m1","sender":"ann","at":1772442000000,"text":"hello"}'
+    async with running_hub(
+        mongo_url,
+        mongo_db_name,
+        tmp_path,
+        hub={"plugin_modules": [MODULES[0]]},
+        accounts=["main"],
+        role="serve",
+    ) as serving:
+        await hub.post("/api/v1/accounts/sample:main/pause", {"why": "moving"})
+
+        async def paused() -> bool:
+            shown = await serving.get("/api/v1/accounts/sample:main")
+            return shown["state"] == "paused" and shown["switches"]["inbound"] == "store-only"
+
+        await hub.until("the other process to see the pause", paused)
+        await serving.push(push)
+        held = await hub.hub.store.table(InboxItem).find({"held": True})
+        assert [item.account for item in held] == ["main"]
 
 
 # --- two processes -------------------------------------------------------------------------------
