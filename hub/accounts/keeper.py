@@ -17,7 +17,7 @@ from hub.store.interface import LaneLease, Store, StoreError
 log = structlog.get_logger(__name__)
 
 LANE = "accounts"
-EVERY_S = 1.0
+EVERY_S = 2.0
 LASTS_S = 15.0
 SILENCE_EVERY_S = 60.0
 

@@ -88,7 +88,12 @@ class Overview:
             kept = self._switches.value(state.name, "inbound") == "store-only"
             rest = "; what arrives is kept" if kept else ""
             return replace(
-                state, state="paused", reason=f"{pause}{rest}", since=pause.at, next_try_at=None
+                state,
+                state="paused",
+                reason=f"{pause}{rest}",
+                since=pause.at,
+                next_try_at=None,
+                by_person=True,
             )
         channel, _, account = state.name.partition(":")
         if self._switches.inbound(channel, account) == "off":

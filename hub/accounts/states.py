@@ -45,6 +45,7 @@ class AccountState(msgspec.Struct, kw_only=True, omit_defaults=True):
     next_try_at: datetime | None = None
     level_at: datetime | None = None  # the door has brought everything up to this moment
     elsewhere: bool = False  # another process holds the door: what is said here counts less
+    by_person: bool = False  # somebody paused it
 
     def lag_s(self, now: datetime) -> float | None:
         """Return how far behind the door is, in seconds; None where nobody can know (webhooks)."""

@@ -36,6 +36,7 @@ class Told(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What the feed knows of an account."""
 
     state: str
+    by_person: bool = False
     count: int = 0  # how many changes were told: the next one's key
     lately: list[datetime] = []  # when the last ones were
 
@@ -80,7 +81,7 @@ class Teller:
         lately = 0
         if told is not None:
             lately = sum(self._clock.now() - each < LATELY for each in told.lately)
-            if "paused" in (state.state, told.state) and not lately:
+            if not lately and (state.by_person or told.by_person):
                 return True
         return now - since >= settle_s(lately)
 
@@ -112,7 +113,12 @@ class Teller:
             log.info("account_change_told_before", account=state.name, reason=refusal.detail)
         log.info("account_changed", account=state.name, state=state.state, reason=state.reason)
         lately = [each for each in (before.lately if before else []) if now - each < LATELY]
-        told[state.name] = Told(state=state.state, count=count + 1, lately=[*lately[-9:], now])
+        told[state.name] = Told(
+            state=state.state,
+            by_person=state.by_person,
+            count=count + 1,
+            lately=[*lately[-9:], now],
+        )
 
     async def _keep(self, told: Mapping[str, Told], held: State | None) -> None:
         value = msgspec.to_builtins(told, builtin_types=(datetime,))

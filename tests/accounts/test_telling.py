@@ -122,6 +122,13 @@ async def test_a_pause_is_told_at_once(telling: Telling, one: Process, clock: Fa
     assert "paused by key:ann" in told["reason"]
 
 
+async def test_a_door_that_waits_for_the_hub_is_not_paused_by_a_person(telling: Telling) -> None:
+    """A short absence of the database is nothing to tell."""
+    await telling.look("ok")
+    await telling.look("paused", SETTLE_S / 2)
+    assert await telling.look("ok", SETTLE_S / 2) == []
+
+
 async def test_another_process_goes_on_from_what_was_told(telling: Telling) -> None:
     await telling.look("ok")
     await telling.look("down", SETTLE_S)
