@@ -23,6 +23,10 @@ import structlog
 from aiohttp import web
 
 from hub.accounts import States, Switches
+from hub.accounts.keeper import AccountKeeper
+from hub.accounts.measures import AccountMeasures
+from hub.accounts.overview import Overview
+from hub.accounts.reports import Report, Reporter
 from hub.api.routes import add_api
 from hub.backend_contract import TicketBackend
 from hub.cleaning import Cleaner
@@ -125,6 +129,7 @@ class Hub:
         await self._start_plugins()
         if not self._with_doors:
             return
+        await self._start_accounts()
         if self.role in ("run", "worker"):
             self._start_router()
             self._start_workers()
@@ -360,6 +365,17 @@ class Hub:
             self.states.add("backend", backend.name, state="ok")
         return problems
 
+    async def _start_accounts(self) -> None:
+        """Tell the other processes how the accounts do here, and hear how they do there."""
+        await self.store.prepare([Report])
+        self.overview = Overview(self.store, self.states, self.switches, owner=self.owner)
+        self.metrics.registry.register(
+            AccountMeasures(lambda: self.overview.last or self.states.all(), self.clock)
+        )
+        self._spawn(self.overview.watch(), "accounts-overview")
+        reporter = Reporter(self.store, self.states, self.clock, owner=self.owner, role=self.role)
+        self._spawn(reporter.run(), "accounts-report")
+
     # --- 4: the router and the workers ---------------------------------------------------------
 
     def _start_router(self) -> None:
@@ -456,6 +472,15 @@ class Hub:
             inbox_kept=timedelta(days=settings.inbox_days),
         )
         self._spawn(housekeeping.run(), "housekeeping")
+        keeper = AccountKeeper(
+            self.store,
+            self.overview,
+            self.switches,
+            self.services.run_command,
+            self.clock,
+            owner=self.owner,
+        )
+        self._spawn(keeper.run(), "accounts-keeper")
 
     async def _take_outcome(self, channel: str, account: str, draft: Outcome) -> None:
         await self.intake.take_in(channel, account, [draft], door="worker", may_spool=False)
@@ -477,6 +502,7 @@ class Hub:
             owner=self.owner,
         )
         self.intake.hinted = self.doors.hint
+        self.intake.heard = self.states.heard
         self.web = Web(
             self.intake,
             self.overload,

@@ -12,15 +12,17 @@ from typing import Any
 
 import aiohttp
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from hub import garbage
+from hub.account_commands import accounts as account_commands
 from hub.admin import open_space
 from hub.api.keys import SCOPES, create_key, list_keys, revoke_key
 from hub.api.sessions import create_signin_link
 from hub.app import Hub, Role, StartFailed
-from hub.checks import check_config
+from hub.checks import UnknownAccount, check_config
 from hub.clock import SystemClock
 from hub.config import Config, ConfigError, load
 from hub.logs import configure_logs
@@ -80,6 +82,9 @@ def cli() -> None:
     """Omniline: every channel in one customer timeline, for any helpdesk."""
 
 
+cli.add_command(account_commands)
+
+
 def _load(path: Path) -> Config:
     config = load(path)
     configure_logs(config.hub.log_level, config.hub.log_format)
@@ -137,14 +142,30 @@ async def _serve(config: Config, role: Role, trace_hooks: bool) -> None:
 
 @cli.command()
 @_config_option
-def check(config_path: Path) -> None:
+@click.option(
+    "--account", "accounts", multiple=True, help="Try this one only (channel:key); several times."
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def check(config_path: Path, accounts: Sequence[str], as_json: bool) -> None:
     """Validate the file, try every credential, and say in plain words what is wrong where."""
-    problems = _run(check_config(_load(config_path)))
-    for problem in problems:
-        click.echo(f"- {problem}")
+    try:
+        checked = _run(check_config(_load(config_path), accounts))
+    except UnknownAccount as error:
+        raise click.UsageError(str(error)) from error
+    problems = checked.problems
+    if as_json:
+        told = {"ok": not problems, **msgspec.to_builtins(checked)}
+        click.echo(json.dumps(told, ensure_ascii=False, indent=2))
+    else:
+        for finding in checked.findings:
+            if not finding.problems:
+                click.echo(f"ok: {finding.kind} {finding.name} ({finding.took_s:.1f} s)")
+        for problem in problems:
+            click.echo(f"- {problem}")
+        if not problems:
+            click.echo("all is well")
     if problems:
         sys.exit(1)
-    click.echo("all is well")
 
 
 @cli.command()

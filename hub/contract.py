@@ -275,6 +275,15 @@ class Connector(abc.ABC, Generic[S]):
         """Return what is new behind ``cursor``; with None start at the present end."""
         raise NotImplementedError(f"{self.channel} has no poll")
 
+    async def skip(self, cursor: str) -> Polled:
+        """Pass the one thing that a poll or a held connection is stuck on, because a person said.
+
+        Return that thing's raw bytes as the only item, if they can be had, and the cursor behind
+        it; the hub makes a dead letter of it. Nothing else may be passed, and nothing is parsed:
+        parsing it may be what fails.
+        """
+        raise Unsupported(f"the channel {self.channel} cannot skip")
+
     def hint(self, verified: Verified) -> str | None:
         """Return a reason if this request says that there is something to poll for."""
         return None
@@ -311,6 +320,10 @@ class Connector(abc.ABC, Generic[S]):
     @classmethod
     def holds(cls) -> bool:
         return cls.hold is not Connector.hold
+
+    @classmethod
+    def skips(cls) -> bool:
+        return cls.skip is not Connector.skip
 
     @classmethod
     def fetches_media(cls) -> bool:

@@ -12,11 +12,13 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import structlog
 
 from hub.accounts import StateName, States, Switches
+from hub.accounts.skipping import NUDGE, Skips, cursor_key
 from hub.backend_contract import TicketBackend
 from hub.contract import Connector, Incoming
 from hub.documents import State
@@ -33,6 +35,7 @@ LEASE_S = 10.0
 PAUSE_S = 1.0  # how often a paused door looks whether it may go on
 SETTLED_S = 5.0  # a connection that lasted so long was a good one
 POLL_DEADLINE_S = 300.0  # longer than any page takes; a poll that hangs is cut
+SKIP_DEADLINE_S = 30.0
 BACKEND_POLL_S = 20.0
 HINTS = "doors/hint"
 
@@ -76,6 +79,8 @@ class Doors:
         self._switches = switches
         self._busy = busy
         self._owner = owner
+        self._skips = Skips(store)
+        self._nudged: dict[str, asyncio.Event] = {}
         self._hints: dict[str, asyncio.Event] = {}
         self._polled_here: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -92,7 +97,7 @@ class Doors:
         for backend in backends:
             if type(backend).poll is not TicketBackend.poll:
                 self._keep(f"backend/{backend.name}", backend.name, backend, self._poll_backend)
-        if self._hints:
+        if self._tasks:
             self._tasks.append(asyncio.create_task(self._hear_hints(), name="door-hints"))
 
     async def close(self) -> None:
@@ -123,11 +128,14 @@ class Doors:
         async for topic, payload in self._store.signals.listen():
             if topic == HINTS and payload["name"] in self._polled_here:
                 self._hints[payload["name"]].set()
+            elif topic == NUDGE and payload["name"] in self._nudged:
+                self._nudged[payload["name"]].set()
 
     # --- leases --------------------------------------------------------------------------------
 
     def _keep(self, lane: str, name: str, what: Any, run: Run) -> None:
         self._states.set(_kind(what), name, "starting")
+        self._nudged.setdefault(name, asyncio.Event())
         self._tasks.append(
             asyncio.create_task(self._lead(f"door:{lane}", name, what, run), name=lane)
         )
@@ -148,7 +156,9 @@ class Doors:
                 await asyncio.sleep(PAUSE_S)
                 continue
             if lease is None:
-                self._states.set(kind, name, "ok", "another process holds this door")
+                self._states.set(
+                    kind, name, "ok", "another process holds this door", elsewhere=True
+                )
                 await asyncio.sleep(LEASE_S / 5)
                 continue
             wait_s = 0.0
@@ -160,7 +170,15 @@ class Doors:
                 self._down(kind, name, error, wait_s)
             finally:
                 await self._let_go(lease)
-            await asyncio.sleep(wait_s)
+            await self._rest(name, wait_s)
+
+    async def _rest(self, name: str, seconds: float) -> None:
+        """Wait before the next try, or until somebody wants it at once."""
+        nudged = self._nudged[name]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await nudged.wait()
+        nudged.clear()
 
     async def _claim(self, lane: str) -> LaneLease | None:
         async with asyncio.timeout(LEASE_S):
@@ -213,10 +231,12 @@ class Doors:
             while True:
                 await self._may_go_on(name, connector)
                 hint.clear()  # before the poll: one that comes meanwhile is about something newer
+                asked_at = self._states.now()
                 more = await self._poll_once(name, connector)
                 tries.worked()
                 self._states.set("account", name, "ok", next_try_s=connector.poll_every_s)
                 if not more:
+                    self._states.level("account", name, asked_at)
                     with suppress(TimeoutError):
                         async with asyncio.timeout(connector.poll_every_s):
                             await hint.wait()
@@ -225,7 +245,8 @@ class Doors:
 
     async def _poll_once(self, name: str, connector: Connector[Any]) -> bool:
         """Take in one page; say whether there is more."""
-        cursor, rev = await self._cursor(f"cursor/poll/{name}")
+        key = cursor_key("poll", name)
+        cursor, rev = await self._past_skipped("poll", name, connector, await self._cursor(key))
         try:
             async with asyncio.timeout(POLL_DEADLINE_S):
                 polled = await connector.poll(cursor)
@@ -233,8 +254,10 @@ class Doors:
             raise Temporary(f"a poll took longer than {POLL_DEADLINE_S:.0f} s") from error
         await self._deliver(connector, polled.items, "poll")
         reached("doors.1")
+        if polled.more and (newest := _newest(polled.items)) is not None:
+            self._states.level("account", name, newest)
         if polled.cursor != cursor:
-            await self._set_cursor(f"cursor/poll/{name}", polled.cursor, rev)
+            await self._set_cursor(key, polled.cursor, rev)
         return polled.more
 
     async def _hold_for_ever(self, name: str, connector: Connector[Any], tries: Tries) -> None:
@@ -244,8 +267,8 @@ class Doors:
             await self._hold_once(name, connector, tries)
 
     async def _hold_once(self, name: str, connector: Connector[Any], tries: Tries) -> None:
-        key = f"cursor/hold/{name}"
-        cursor, rev = await self._cursor(key)
+        key = cursor_key("hold", name)
+        cursor, rev = await self._past_skipped("hold", name, connector, await self._cursor(key))
 
         async def deliver(items: Sequence[Incoming], behind: str) -> None:
             nonlocal rev
@@ -257,6 +280,7 @@ class Doors:
             if items:
                 tries.worked()
             self._states.set("account", name, "ok")
+            self._states.level("account", name)
 
         held = asyncio.ensure_future(connector.hold(cursor, deliver))
         try:
@@ -266,6 +290,7 @@ class Doors:
                     return
                 if not self._busy():
                     self._states.set("account", name, "ok")
+                    self._states.level("account", name)
             held.result()
         finally:
             await _ended(held)
@@ -311,6 +336,33 @@ class Doors:
                     log.info("door_waits", account=account.key, reason=str(error))
                     await asyncio.sleep(PAUSE_S)
 
+    async def _past_skipped(
+        self, door: str, name: str, connector: Connector[Any], at: tuple[str | None, int]
+    ) -> tuple[str | None, int]:
+        """Return where the door goes on: behind the thing that somebody wants to be skipped.
+
+        The thing becomes a dead letter before the cursor moves; a crash in between makes two.
+        """
+        cursor, rev = at
+        skip = await self._skips.due(door, name, cursor) if connector.skips() else None
+        if skip is None:
+            return at
+        try:
+            async with asyncio.timeout(SKIP_DEADLINE_S):
+                passed = await connector.skip(skip.cursor)
+        except Exception as error:  # noqa: BLE001 - told to whoever asked; the door tries as before
+            await self._skips.refuse(skip, f"the connector could not skip: {reason_of(error)}")
+            return at
+        if passed.cursor == skip.cursor or len(passed.items) > 1:
+            await self._skips.refuse(skip, "the connector did not pass exactly one thing")
+            return at
+        raw = passed.items[0].raw if passed.items else b""
+        told = f"skipped by {skip.by}" + (f": {skip.why}" if skip.why else "")
+        await self._deliver(connector, [Incoming(drafts=(), raw=raw, failed=told)], door)
+        await self._set_cursor(cursor_key(door, name), passed.cursor, rev)
+        await self._skips.done(skip, "it is a dead letter now, and the door goes on behind it")
+        return passed.cursor, rev + 1
+
     async def _poll_backend(self, name: str, backend: TicketBackend, tries: Tries) -> None:
         key = f"cursor/backend/{name}"
         while True:
@@ -341,6 +393,12 @@ class Doors:
             stored = await self._state.swap(doc, {"rev": rev})
         if not stored:
             raise Temporary("another process has gone on from here")
+
+
+def _newest(items: Sequence[Incoming]) -> datetime | None:
+    """Return the vendor's time of the newest thing: how far a door that has more to do has come."""
+    times = [draft.at for item in items for draft in item.drafts if getattr(draft, "at", None)]
+    return max((each for each in times if each is not None), default=None)
 
 
 def _kind(what: Any) -> str:

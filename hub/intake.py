@@ -69,6 +69,7 @@ class Intake:
         self._inbound = inbound
         self._default_region = default_region
         self.hinted: Callable[[Connector[Any]], None] = lambda connector: None
+        self.heard: Callable[[str], None] = lambda name: None  # channel:account brought something
 
     async def webhook(self, connector: Connector[Any], request: Request) -> Answer:
         """Take a vendor's request in and return what the vendor is told.
@@ -99,6 +100,7 @@ class Intake:
                 raw=_raw(connector, verified),
                 failed=failed,
             )
+            self.heard(f"{account.channel}:{account.key}")
         reached("intake.3")
         if connector.hint(verified) is not None:
             self.hinted(connector)

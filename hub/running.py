@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from hub.accounts import States, Switches
+from hub.accounts.overview import Overview
 from hub.backend_contract import TicketBackend
 from hub.clock import Clock
 from hub.config import Config, HubSettings
@@ -32,6 +33,7 @@ class Running(Protocol):
     services: HubServices
     states: States
     switches: Switches
+    overview: Overview
     overload: Overload
     writer: InboxWriter
     tail: FeedTail

@@ -33,8 +33,21 @@ class SwitchView(View, frozen=True, kw_only=True):
     outbound: str
 
 
+class PauseView(View, frozen=True, kw_only=True):
+    """Who has paused an account, when and why."""
+
+    by: str
+    at: datetime
+    why: str
+
+
 class AccountView(View, frozen=True, kw_only=True):
-    """How an account does, as this process sees it."""
+    """How an account does, as all living processes of the space see it.
+
+    ``lag_s`` is how far behind its door is, in seconds; null where nobody can know, as with
+    webhooks. ``pause`` says who has paused it;
+    ``can_skip`` whether its door can be told to pass one thing that it is stuck on.
+    """
 
     name: str
     channel: str
@@ -45,7 +58,10 @@ class AccountView(View, frozen=True, kw_only=True):
     since: datetime
     last_message_at: datetime | None
     next_try_at: datetime | None
+    lag_s: float | None
     switches: SwitchView
+    pause: PauseView | None
+    can_skip: bool
     capabilities: Capabilities | None
 
 
@@ -129,14 +145,14 @@ class Accounts:
 
     async def overview(self, request: web.Request) -> web.Response:
         caller: ApiKey = request["api_key"]
-        states = self._hub.states.all()
+        states = await self._hub.overview.read()
         overload = self._hub.overload
         return answer(
             AccountsPage(
                 accounts=[
-                    self._account(each)
+                    account_view(self._hub, each)
                     for each in states
-                    if each.kind == "account" and caller.sees(*_split(each.name))
+                    if each.kind == "account" and caller.sees(*split_name(each.name))
                 ],
                 parts=[_part(each) for each in states if each.kind != "account"]
                 if not caller.limited
@@ -151,38 +167,15 @@ class Accounts:
             )
         )
 
-    def _account(self, state: AccountState) -> AccountView:
-        channel, key = _split(state.name)
-        connector = self._hub.connectors.get((channel, key))
-        return AccountView(
-            name=state.name,
-            channel=channel,
-            key=key,
-            label=state.label,
-            state=state.state,
-            reason=state.reason,
-            since=state.since,
-            last_message_at=state.last_message_at,
-            next_try_at=state.next_try_at,
-            switches=self._switch(state.name),
-            capabilities=connector.capabilities if connector is not None else None,
-        )
-
-    def _switch(self, name: str) -> SwitchView:
-        value = self._hub.switches.value
-        return SwitchView(
-            name=name, inbound=value(name, "inbound"), outbound=value(name, "outbound")
-        )
-
     async def switches(self, request: web.Request) -> web.Response:
         return answer(self._board(request["api_key"]))
 
     def _board(self, caller: ApiKey) -> Switchboard:
         return Switchboard(
             switches=[
-                self._switch(name)
+                switch_view(self._hub, name)
                 for name in self._hub.switches.all()
-                if not caller.limited or caller.sees(*_split(name))
+                if not caller.limited or caller.sees(*split_name(name))
             ]
         )
 
@@ -191,7 +184,9 @@ class Accounts:
         wanted = await read_json(request, SwitchInput)
         if wanted.name == "all":
             unlimited(request)
-        elif not caller.sees(*_split(wanted.name)) or wanted.name not in self._hub.switches.all():
+        elif (
+            not caller.sees(*split_name(wanted.name)) or wanted.name not in self._hub.switches.all()
+        ):
             raise Refusal("not-found", f"there is no account {wanted.name}", 404)
         changes = {
             name: value
@@ -208,7 +203,34 @@ class Accounts:
         return answer(self._board(caller))
 
 
-def _split(name: str) -> tuple[str, str]:
+def account_view(hub: Running, state: AccountState) -> AccountView:
+    channel, key = split_name(state.name)
+    connector = hub.connectors.get((channel, key))
+    pause = hub.switches.pause_of(state.name)
+    return AccountView(
+        name=state.name,
+        channel=channel,
+        key=key,
+        label=state.label,
+        state=state.state,
+        reason=state.reason,
+        since=state.since,
+        last_message_at=state.last_message_at,
+        next_try_at=state.next_try_at,
+        lag_s=state.lag_s(hub.clock.now()),
+        switches=switch_view(hub, state.name),
+        pause=None if pause is None else PauseView(by=pause.by, at=pause.at, why=pause.why),
+        can_skip=connector is not None and connector.skips(),
+        capabilities=connector.capabilities if connector is not None else None,
+    )
+
+
+def switch_view(hub: Running, name: str) -> SwitchView:
+    value = hub.switches.value
+    return SwitchView(name=name, inbound=value(name, "inbound"), outbound=value(name, "outbound"))
+
+
+def split_name(name: str) -> tuple[str, str]:
     channel, _, key = name.partition(":")
     return channel, key
 

@@ -36,6 +36,7 @@ PATH_IDS = {
     "operation": f"^op_{_BODY}$",
     "letter": f"^ded_{_BODY}$",
     "key": f"^key_{_BODY}$",
+    "account": "^[a-z][a-z0-9_-]{0,63}:[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
     "thing": f"^(in|ent|job|evt)_{_BODY}$",
 }
 _IDS = {name: re.compile(pattern) for name, pattern in PATH_IDS.items()}

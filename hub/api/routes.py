@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from hub.api.access import ACCESS, ANYBODY, PUBLIC, Access
+from hub.api.account_life import AccountLife
 from hub.api.accounts import Accounts
 from hub.api.attachments import Attachments, UploadDoc
 from hub.api.conversations import Conversations
@@ -73,6 +74,7 @@ def core_routes(hub: Running, access: Access) -> list[PluginRoute]:
         *Conversations(hub, people, cursors, commands).routes(),
         *Attachments(hub, people).routes(),
         *Accounts(hub).routes(),
+        *AccountLife(hub).routes(),
         *Operations(hub).routes(),
         *DeadLetters(hub, cursors).routes(),
         *Trace(hub, people).routes(),

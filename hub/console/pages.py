@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from hub.api.access import ACCESS, authorize, hand_over
+from hub.api.accounts import AccountsPage
 from hub.api.keys import ApiKey
 from hub.api.people import People
 from hub.api.routes import ROUTES
@@ -102,6 +103,7 @@ async def add_console(app: web.Application, hub: Running) -> None:
     add = app.router.add_get
     add("/console", console.home)
     add("/console/", console.page(console.customers))
+    add("/console/accounts", console.page(console.accounts))
     add("/console/customers/{customer}", console.page(console.customer))
     add("/console/customers/{customer}/lines", console.page(console.lines, plain=True))
     add("/console/files/{name}", console.file)
@@ -192,6 +194,12 @@ class Console:
                 self._feed.reader.generation, end, Selection(types=("message.*",))
             ),
         )
+
+    async def accounts(self, request: web.Request) -> web.StreamResponse:
+        """How the accounts do, the worst first; to look at only."""
+        page = await self._ask(request, "/api/v1/accounts", AccountsPage)
+        shown = sorted(page.accounts, key=lambda each: each.state == "ok")
+        return self._render("accounts.html", caller=request["api_key"], accounts=shown)
 
     async def customer(self, request: web.Request) -> web.StreamResponse:
         caller: ApiKey = request["api_key"]

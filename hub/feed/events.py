@@ -85,6 +85,20 @@ class TicketData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     conversation: str
 
 
+class AccountData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an account does now and what was told of it before.
+
+    ``lag_s`` is how far its door was behind, in seconds, where that can be known.
+    """
+
+    account: str
+    state: str
+    was: str = ""
+    reason: str = ""
+    last_message_at: datetime | None = None
+    lag_s: float | None = None
+
+
 class EventType(msgspec.Struct, frozen=True):
     """One type of event. ``name`` is the type without the prefix and the version."""
 
@@ -127,6 +141,11 @@ TYPES: Mapping[str, EventType] = {
         ),
         EventType("ticket.linked", "A conversation has a ticket at a backend.", TicketData),
         EventType("ticket.status_changed", "A ticket has another status.", TicketData),
+        EventType(
+            "account.state_changed",
+            "An account does better or worse, and has settled.",
+            AccountData,
+        ),
     )
 }
 CHANNEL_EVENT = EventType(
@@ -229,6 +248,8 @@ def _data_of(kind: EventType, row: FeedRow, loaded: Loaded) -> msgspec.Struct | 
         return _entry_data(row, loaded)
     if kind.data is CustomerData:
         return _customer_data(row, loaded)
+    if kind.data is AccountData:
+        return msgspec.convert({**row.data, "account": row.ref}, AccountData)
     conversation = loaded.conversations.get(row.conversation or "")
     if conversation is None or conversation.closed_by == "erased":
         return None

@@ -44,6 +44,12 @@ _TOLD: dict[str, dict[str, Any]] = {
     "customer.link_suggested": {"trust": "seen", "evidence": "caller_id", "customer": _OTHER},
     "conversation.closed": {"reason": "solved"},
     "conversation.entry_moved": {"from": "cnv_01jnb1z0a1b2c3d4e5f6g7h8j9"},
+    "account.state_changed": {
+        "state": "down",
+        "was": "ok",
+        "reason": "the vendor cannot be reached",
+        "last_message_at": _AT,
+    },
     "ticket.linked": {"backend": _BACKEND, "ticket": "4711", "status": "open"},
     "ticket.status_changed": {"backend": _BACKEND, "ticket": "4711", "status": "solved"},
 }
@@ -76,6 +82,18 @@ def _row(name: str, position: int) -> FeedRow:
         ref = _REFS.get(name, _ENTRY)
     else:
         ref = _CUSTOMER if area == "customer" else _CONVERSATION
+    if area == "account":
+        return FeedRow(
+            id=position,
+            type=name,
+            at=_AT,
+            recorded_at=_AT + timedelta(milliseconds=120),
+            ref="wechat:shop",
+            channel="wechat",
+            account="shop",
+            cause=_ITEM,
+            data=_TOLD[name],
+        )
     channel = "hub" if name == "note.added" else "wechat"
     return FeedRow(
         id=position,

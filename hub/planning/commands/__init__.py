@@ -3,7 +3,7 @@
 :mod:`registry` has what all commands share; the others register theirs when they are imported.
 """
 
-from hub.planning.commands import handling, people, saying
+from hub.planning.commands import accounts, handling, people, saying
 from hub.planning.commands.registry import (
     command_entry_id,
     command_names,
@@ -13,6 +13,7 @@ from hub.planning.commands.registry import (
 )
 
 __all__ = [
+    "accounts",
     "command_entry_id",
     "command_names",
     "digest",

@@ -113,6 +113,12 @@ class SamplePoll(Connector[PollSettings]):
         items = [Incoming(drafts=self.read(bytes(raw)), raw=bytes(raw)) for raw in page.messages]
         return Polled(items=items, cursor=page.next, more=page.more)
 
+    async def skip(self, cursor: str) -> Polled:
+        query = {"after": cursor, "limit": "1"}
+        page = msgspec.json.decode(await self._call("GET", "/messages", params=query), type=Page)
+        items = [Incoming(drafts=(), raw=bytes(raw)) for raw in page.messages]
+        return Polled(items=items, cursor=page.next)
+
     async def send(self, message: Outgoing) -> Accepted:
         texts = [part.text for part in message.parts if isinstance(part, Text)]
         if len(texts) < len(message.parts):
