@@ -22,7 +22,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from hub.accounts import States, Switches
+from hub.accounts import StateName, States, Switches
 from hub.api.routes import add_api
 from hub.backend_contract import TicketBackend
 from hub.cleaning import Cleaner
@@ -39,7 +39,7 @@ from hub.inbox_writer import InboxWriter
 from hub.intake import Intake
 from hub.jobs import LaneWorkers
 from hub.metrics import Metrics
-from hub.outbound import Sender
+from hub.outbound import AccountGate, Sender
 from hub.overload import Overload
 from hub.planning.rules import Route, Rules
 from hub.plugin_context import ConnectorContext, PluginContext
@@ -421,10 +421,13 @@ class Hub:
 
     def _start_workers(self) -> None:
         settings = self.settings
+        self.gate = AccountGate(self.clock, pace=self._pace, tell=self._tell_sending)
         sender = Sender(
             self.store,
             lambda channel, account: self.connectors.get((channel, account)),
             self.switches.outbound_on,
+            self.clock,
+            self.gate,
         )
         dispatcher = Dispatcher(
             self.store,
@@ -443,6 +446,7 @@ class Hub:
             owner=self.owner,
             lease_s=settings.worker_lease_s,
             at_once=settings.workers,
+            gate=self.gate,
         )
         task = asyncio.create_task(self.workers.run(), name="workers")
         self._stack.push_async_callback(_stopped, self.workers.stop, task)
@@ -456,6 +460,15 @@ class Hub:
             inbox_kept=timedelta(days=settings.inbox_days),
         )
         self._spawn(housekeeping.run(), "housekeeping")
+
+    def _pace(self, account: str) -> float | None:
+        return self.capabilities_of(account.partition(":")[0]).sends_per_second
+
+    def _tell_sending(
+        self, account: str, state: StateName, reason: str, next_try_s: float | None
+    ) -> None:
+        if self.states.get("account", account) is not None:
+            self.states.set("account", account, state, reason, next_try_s=next_try_s)
 
     async def _take_outcome(self, channel: str, account: str, draft: Outcome) -> None:
         await self.intake.take_in(channel, account, [draft], door="worker", may_spool=False)

@@ -7,6 +7,8 @@ nothing. Nothing here waits; see :mod:`hub.planning.workspace`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -41,6 +43,7 @@ from hub.planning.entries import (
 from hub.planning.erasure import came_too_late
 from hub.planning.folding import STATE_RANK
 from hub.planning.rules import Refusal, Route, Rules, sane, tell
+from hub.planning.windows import note_windows
 from hub.planning.workspace import Workspace
 from normalizer.addresses import Address
 from normalizer.drafts import (
@@ -152,6 +155,8 @@ def _message(
     )
     kind = "message.received" if incoming else "message.sent"
     entry = append(ws, rules, entry, address, kind, draft.vendor_ids)
+    if incoming and item.door != "import":
+        _windows(ws, rules, item, address, at, {"message", draft.event})
     tickets_for(ws, rules, entry, address.customer or customer.id)
     return True
 
@@ -204,7 +209,22 @@ def _event(ws: Workspace, rules: Rules, item: InboxItem, draft: Event) -> bool:
         source=item.id,
     )
     append(ws, rules, entry, address, draft.name, draft.vendor_ids)
+    if item.door != "import":
+        _windows(ws, rules, item, address, at, {draft.name})
     return True
+
+
+def _windows(
+    ws: Workspace,
+    rules: Rules,
+    item: InboxItem,
+    address: AddressDoc,
+    at: datetime,
+    did: Collection[str],
+) -> None:
+    note_windows(
+        ws, rules, address.id, channel=item.channel, account=item.account, at=at, did=did
+    )
 
 
 def _thread(ws: Workspace, rules: Rules, address: AddressDoc, key: str) -> tuple[str, bool]:

@@ -192,7 +192,7 @@ class World:
         workers = self.workers(owner, **options)
         run = asyncio.create_task(workers.run())
         await self.until("a crash", lambda: any(map(_crashed, [run, *workers.ended])))
-        tasks = [run, *workers._running.values()]
+        tasks = [run, *(place.task for place in workers._running.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -96,6 +96,7 @@ def _reply(ws: Workspace, rules: Rules, context: Context, args: Reply) -> Result
             entry=entry.id,
             conversation=conversation.id,
             customer=customer.id,
+            account=f"{entry.channel}:{entry.account}",
         )
     )
     tickets_for(ws, rules, entry, customer.id, come_from=args.backend)
