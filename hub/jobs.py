@@ -225,9 +225,7 @@ class LaneWorkers:
         room = self._room()
         if room <= 0:
             tasks = [place.task for place in self._running.values()]
-            await asyncio.wait(
-                tasks, timeout=WAITS_AFTER_S, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait(tasks, timeout=WAITS_AFTER_S, return_when=asyncio.FIRST_COMPLETED)
             return 1
         taken = {*self._running, *await self._store.lanes.parked()}
         held = Counter(place.party for place in self._running.values())

@@ -74,7 +74,7 @@ def core_routes(hub: Running, access: Access) -> list[PluginRoute]:
         *Attachments(hub, people).routes(),
         *Accounts(hub).routes(),
         *Operations(hub).routes(),
-        *DeadLetters(hub, cursors).routes(),
+        *DeadLetters(hub, cursors, commands).routes(),
         *Trace(hub, people).routes(),
         *KeyRoutes(hub, access, scopes).routes(),
     ]

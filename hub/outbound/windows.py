@@ -39,7 +39,9 @@ def open_windows(
         closed = address.closed.get(key)
         if closed is not None and closed >= opened:
             continue
-        found.append(Open(window=window, until=until, counter=_counter(address, key, opened, window)))
+        found.append(
+            Open(window=window, until=until, counter=_counter(address, key, opened, window))
+        )
     return sorted(found, key=lambda each: (each.until, each.window.name))
 
 
@@ -58,5 +60,3 @@ def _counter(address: AddressDoc, key: str, opened: datetime, window: Window) ->
         ends=ends,
         kept_until=ends + _KEPT,
     )
-
-
