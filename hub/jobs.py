@@ -193,7 +193,7 @@ class LaneWorkers:
         self._lease_s = lease_s
         self._at_once = at_once
         self._share = max(1, at_once - at_once // 4)
-        self._gate: Gate = gate or _Open()
+        self.gate: Gate = gate or _Open()
         self._running: dict[str, _Place] = {}
         self._stopping = False
         self.wake = asyncio.Event()
@@ -237,7 +237,7 @@ class LaneWorkers:
                 **({"lane": {"$nin": sorted(taken)}} if taken else {}),
                 **_none_of("account", full),
                 **_none_of("backend", {name.removeprefix(_BACKEND) for name in full}),
-                **_but_outcomes(self._gate.shut()),
+                **_but_outcomes(self.gate.shut()),
             },
             sort=[("due_at", 1)],
             limit=DUE_AT_ONCE,
@@ -267,7 +267,7 @@ class LaneWorkers:
             party = _party(job)
             if job.lane in lanes or (party and held[party] >= self._share):
                 continue
-            allowed = self._gate.room(job.account) if _calls(job) else None
+            allowed = self.gate.room(job.account) if _calls(job) else None
             if allowed is not None and held[party] >= allowed:
                 continue
             lanes[job.lane] = party
@@ -319,7 +319,7 @@ class LaneWorkers:
     async def _admitted(self, job: Job, lease: LaneLease) -> float:
         """Run a job if its account may be called now; return for how long the lane has to rest."""
         calls = _calls(job)
-        wait_s = self._gate.wait_s(job.account, job.id) if calls else 0.0
+        wait_s = self.gate.wait_s(job.account, job.id) if calls else 0.0
         if wait_s > 0:
             return min(wait_s, SHUT_PARKS_S)
         try:
@@ -329,7 +329,7 @@ class LaneWorkers:
             return await self._run_job(job, lease, ends)
         finally:
             if calls:
-                self._gate.left(job.account, job.id)
+                self.gate.left(job.account, job.id)
 
     @contextmanager
     def _calling(self, job: Job) -> Iterator[None]:

@@ -423,9 +423,13 @@ def _send_outcome(ws: Workspace, rules: Rules, item: InboxItem, draft: Outcome) 
         return
     entry = ws.get(Entry, draft.entry)
     ident = rules.key.hashed("amd", dedupe_key(item.channel, item.account, draft))
-    if entry is None or entry.erased or ws.get(AmendmentDoc, ident) is not None:
+    if entry is None or ws.get(AmendmentDoc, ident) is not None:
         return
     result = draft.result
+    if entry.erased:  # its echo has to find the tombstone
+        for early in name_entry(ws, rules, entry, result.get("vendor_ids", ())):
+            ws.put(replace(early, target=entry.id, waiting=False, data={}, by=None))
+        return
     data = {name: result[name] for name in ("state", "code", "reason", "round") if result.get(name)}
     amend(
         ws,

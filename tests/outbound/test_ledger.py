@@ -31,9 +31,7 @@ async def attempt(ledger: Ledger, holder: str, counter: Counter) -> bool:
 async def test_many_who_ask_at_once_get_exactly_the_places_there_are(world: World) -> None:
     ledgers = [Ledger(world.store) for _ in range(2)]
     asked = scaled(40, 400)
-    got = await asyncio.gather(
-        *(attempt(ledgers[n % 2], f"job_{n}|0", TEN) for n in range(asked))
-    )
+    got = await asyncio.gather(*(attempt(ledgers[n % 2], f"job_{n}|0", TEN) for n in range(asked)))
     assert sum(got) == 10
     places = [each.place for each in await world.store.table(Reservation).find({})]
     assert sorted(places) == list(range(10))
