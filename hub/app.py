@@ -462,7 +462,9 @@ class Hub:
         self._spawn(housekeeping.run(), "housekeeping")
 
     def _pace(self, account: str) -> float | None:
-        return self.capabilities_of(account.partition(":")[0]).sends_per_second
+        channel, _, key = account.partition(":")
+        connector = self.connectors.get((channel, key))
+        return connector.capabilities.sends_per_second if connector is not None else None
 
     def _tell_sending(
         self, account: str, state: StateName, reason: str, next_try_s: float | None

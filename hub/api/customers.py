@@ -122,8 +122,11 @@ class Customers:
         )
 
     async def _limits(self, doc: AddressDoc) -> AddressLimits | None:
-        can = self._hub.capabilities_of(doc.channel)
-        if not doc.channel or not (can.windows or can.quotas):
+        connector = self._hub.connectors.get((doc.channel, doc.account))
+        if connector is None:
+            return None
+        can = connector.capabilities
+        if not (can.windows or can.quotas):
             return None
         now = self._hub.clock.now()
         windows, quotas = await limits_of(self._hub.store, can, doc, now)
