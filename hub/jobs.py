@@ -56,7 +56,7 @@ DONE_KEPT = timedelta(days=7)
 SETTLE_FOR = timedelta(seconds=SETTLE_FOR_S)
 TOO_SLOW_S = 1.0
 # A lane whose call takes longer only waits: it does not keep others from being started.
-WAITS_AFTER_S = 0.25
+WAITS_AFTER_S = 0.05
 SHUT_PARKS_S = 30.0  # a lane whose account is shut is looked at again then, at the latest
 MOST_WAITING = 4  # times the lanes that run side by side
 
