@@ -22,7 +22,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from hub.accounts import States, Switches
+from hub.accounts import StateName, States, Switches
 from hub.accounts.keeper import AccountKeeper
 from hub.accounts.measures import AccountMeasures
 from hub.accounts.overview import Overview
@@ -43,7 +43,7 @@ from hub.inbox_writer import InboxWriter
 from hub.intake import Intake
 from hub.jobs import LaneWorkers
 from hub.metrics import Metrics
-from hub.outbound import Sender
+from hub.outbound import AccountGate, Sender
 from hub.overload import Overload
 from hub.planning.rules import Route, Rules
 from hub.plugin_context import ConnectorContext, PluginContext
@@ -437,10 +437,13 @@ class Hub:
 
     def _start_workers(self) -> None:
         settings = self.settings
+        self.gate = AccountGate(self.clock, pace=self._pace, tell=self._tell_sending)
         sender = Sender(
             self.store,
             lambda channel, account: self.connectors.get((channel, account)),
             self.switches.outbound_on,
+            self.clock,
+            self.gate,
         )
         dispatcher = Dispatcher(
             self.store,
@@ -459,6 +462,7 @@ class Hub:
             owner=self.owner,
             lease_s=settings.worker_lease_s,
             at_once=settings.workers,
+            gate=self.gate,
         )
         task = asyncio.create_task(self.workers.run(), name="workers")
         self._stack.push_async_callback(_stopped, self.workers.stop, task)
@@ -481,6 +485,17 @@ class Hub:
             owner=self.owner,
         )
         self._spawn(keeper.run(), "accounts-keeper")
+
+    def _pace(self, account: str) -> float | None:
+        channel, _, key = account.partition(":")
+        connector = self.connectors.get((channel, key))
+        return connector.capabilities.sends_per_second if connector is not None else None
+
+    def _tell_sending(
+        self, account: str, state: StateName, reason: str, next_try_s: float | None
+    ) -> None:
+        if self.states.get("account", account) is not None:
+            self.states.set("account", account, state, reason, next_try_s=next_try_s)
 
     async def _take_outcome(self, channel: str, account: str, draft: Outcome) -> None:
         await self.intake.take_in(channel, account, [draft], door="worker", may_spool=False)

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import click
@@ -26,6 +26,7 @@ from hub.checks import UnknownAccount, check_config
 from hub.clock import SystemClock
 from hub.config import Config, ConfigError, load
 from hub.logs import configure_logs
+from hub.outbound.settling import settle_from_outside
 from hub.plugin_host import PluginError, PluginHost
 from hub.replay import redrive, replay_unrouted
 from hub.simulate import simulate_channel
@@ -256,6 +257,27 @@ def replay(
 
     count = _run(again())
     click.echo(f"{count} item(s) {'would be' if dry_run else 'are'} routed again")
+
+
+@cli.command()
+@_config_option
+@click.argument("letter")
+@click.option(
+    "--as",
+    "found",
+    type=click.Choice(["sent", "failed"]),
+    required=True,
+    help="What you found out.",
+)
+def settle(config_path: Path, letter: str, found: Literal["sent", "failed"]) -> None:
+    """Say what became of an answer of unknown outcome. LETTER is its dead letter (ded_)."""
+
+    async def decide() -> None:
+        async with open_space(_load(config_path)) as (store, key):
+            await settle_from_outside(store, key, SystemClock(), letter, found)
+
+    _run(decide())
+    click.echo(f"{letter} is settled as {found}")
 
 
 @cli.command()

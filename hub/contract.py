@@ -168,6 +168,7 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     sender_name: str = ""
     attempt: int = 1
     template: str = ""
+    language: str = ""  # of the template, as the vendor names it
     params: Mapping[str, str] = {}
     answers: Answered | None = None
     automatic: bool = False

@@ -109,7 +109,7 @@ class Entry(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_
         Index((("address", 1), ("at", -1), ("position", -1))),
         Index((("thread", 1), ("seq", 1)), only_where={"seq": {"$gt": 0}}),
     )
-    sealed: ClassVar[tuple[str, ...]] = ("sender",)
+    sealed: ClassVar[tuple[str, ...]] = ("sender", "echo")
 
     address: str
     position: int
@@ -134,6 +134,7 @@ class Entry(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_
     vendor_at: datetime | None = None  # the vendor's clock, where it was out of range
     source: str = ""  # in_ of the item it came from
     client_id: str = ""  # the sender's own id, echoed to its other tabs
+    echo: bytes = b""  # a draft that may be this answer's echo, until its outcome tells
     # Folded state: what amendments made of it.
     delivery: Delivery | None = None
     seen: Delivery | None = None  # what our side did with an incoming message (delivered, read)
@@ -169,6 +170,7 @@ class Alias(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_
     collection: ClassVar[str] = "aliases"
 
     entry: str
+    round: int = 0  # the redrive that the vendor's id is from, see hub/planning/folding.py
 
 
 # --- who ---------------------------------------------------------------------------------------
@@ -193,6 +195,10 @@ class AddressDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id
     private: bool = False  # holds a customer's notes; nobody is reached here
     erased: bool = False
     erased_up_to: datetime | None = None  # what was received before is erased too
+    # When windows were opened and closed last; only where a channel declares some, see
+    # hub/planning/windows.py for the names.
+    opened: dict[str, datetime] = {}
+    closed: dict[str, datetime] = {}
 
 
 class Thread(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
@@ -307,6 +313,7 @@ class Job(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id
         Index((("due_at", 1),), only_where={"live": True}),
         Index((("expire_at", 1),), expires=True),
     )
+    sealed: ClassVar[tuple[str, ...]] = ("outcome", "reason")  # vendors name people in them
 
     lane: str
     kind: str  # send, ticket, erase
@@ -317,6 +324,7 @@ class Job(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id
     entry: str | None = None
     conversation: str | None = None
     customer: str | None = None
+    account: str = ""  # channel:account that a send leaves by
     backend: str = ""
     task: str = ""  # what to do, where the kind has several
     args: dict[str, Any] = {}
@@ -327,6 +335,26 @@ class Job(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id
     failing_since: datetime | None = None  # temporary failures in a row: when to give up
     settle_until: datetime | None = None
     expire_at: datetime | None = None
+
+
+class Reservation(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """One place of a window or a quota, taken by a send. The workers' own ledger.
+
+    The id is the counter and the number of the place, so that no two sends ever have the same
+    one and none has a place beyond the last.
+    """
+
+    collection: ClassVar[str] = "reservations"
+    indexes: ClassVar[tuple[Index, ...]] = (
+        Index((("counter", 1), ("place", 1))),
+        Index((("holder", 1),)),
+        Index((("expire_at", 1),), expires=True),
+    )
+
+    counter: str
+    place: int
+    holder: str  # the job, and its round where it was redriven
+    expire_at: datetime
 
 
 class TicketMap(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
@@ -367,7 +395,7 @@ class DeadLetter(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id
     item: bytes = b""
     at: datetime
     day: str = ""
-    state: str  # open or redriven
+    state: str  # open, redriven or settled
     attempts: int = 1
 
 
@@ -437,6 +465,7 @@ CORE: tuple[type[Doc], ...] = (
     Link,
     Conversation,
     Job,
+    Reservation,
     TicketMap,
     DeadLetter,
     FeedRow,

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -54,6 +55,10 @@ IDLE_POLL_S = 0.5
 DONE_KEPT = timedelta(days=7)
 SETTLE_FOR = timedelta(seconds=SETTLE_FOR_S)
 TOO_SLOW_S = 1.0
+# A lane whose call takes longer only waits: it does not keep others from being started.
+WAITS_AFTER_S = 0.05
+SHUT_PARKS_S = 30.0  # a lane whose account is shut is looked at again then, at the latest
+MOST_WAITING = 4  # times the lanes that run side by side
 
 Result = dict[str, Any]
 TakeIn = Callable[[str, str, Outcome], Awaitable[None]]
@@ -111,8 +116,61 @@ class Handler(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """Which accounts (``channel:account``) may be called now; see :mod:`hub.outbound.gate`."""
+
+    def shut(self) -> Collection[str]:
+        """Return the accounts for which nothing may be taken up."""
+        ...
+
+    def room(self, account: str) -> int | None:
+        """Return how many more jobs may be taken up; None = any number."""
+        ...
+
+    def wait_s(self, account: str, job: str) -> float:
+        """Return how long a job has to wait; 0 lets it go, and :meth:`left` has to follow."""
+        ...
+
+    def left(self, account: str, job: str) -> None:
+        """A job that was let go is back."""
+        ...
+
+
+class _Open:
+    """A gate that is never shut."""
+
+    def shut(self) -> Collection[str]:
+        return ()
+
+    def room(self, account: str) -> int | None:
+        return None
+
+    def wait_s(self, account: str, job: str) -> float:
+        return 0.0
+
+    def left(self, account: str, job: str) -> None:
+        return
+
+
+class _Place:
+    """One lane at work: for which account or backend, and since when it waits for it."""
+
+    def __init__(self, party: str, task: asyncio.Task[None]) -> None:
+        self.party = party
+        self.task = task
+        self.calls_since: float | None = None  # the event loop's time
+
+    def waits(self, now: float) -> bool:
+        return self.calls_since is not None and now - self.calls_since > WAITS_AFTER_S
+
+
 class LaneWorkers:
-    """Finds lanes with due jobs, claims them and runs them side by side."""
+    """Finds lanes with due jobs, claims them and runs them side by side.
+
+    ``at_once`` lanes are at work; those that only wait for an answer do not count, up to
+    ``MOST_WAITING`` times as many. One account or backend never has more than three quarters of
+    ``at_once``: however long a stuck one makes its lanes wait, the others are served.
+    """
 
     def __init__(
         self,
@@ -124,6 +182,7 @@ class LaneWorkers:
         owner: str,
         lease_s: float = 30.0,
         at_once: int = 8,
+        gate: Gate | None = None,
     ) -> None:
         self._store = store
         self._jobs = store.table(Job)
@@ -133,7 +192,9 @@ class LaneWorkers:
         self._owner = owner
         self._lease_s = lease_s
         self._at_once = at_once
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._share = max(1, at_once - at_once // 4)
+        self.gate: Gate = gate or _Open()
+        self._running: dict[str, _Place] = {}
         self._stopping = False
         self.wake = asyncio.Event()
 
@@ -154,38 +215,69 @@ class LaneWorkers:
                         await self.wake.wait()
                 self.wake.clear()
         if self._running:
-            await asyncio.wait(self._running.values())
+            await asyncio.wait([place.task for place in self._running.values()])
 
     def stop(self) -> None:
         self._stopping = True
         self.wake.set()
 
     async def _start_lanes(self) -> int:
-        room = self._at_once - len(self._running)
+        room = self._room()
         if room <= 0:
-            await asyncio.wait(self._running.values(), return_when=asyncio.FIRST_COMPLETED)
+            tasks = [place.task for place in self._running.values()]
+            await asyncio.wait(tasks, timeout=WAITS_AFTER_S, return_when=asyncio.FIRST_COMPLETED)
             return 1
         taken = {*self._running, *await self._store.lanes.parked()}
+        held = Counter(place.party for place in self._running.values())
+        full = {party for party, count in held.items() if party and count >= self._share}
         due = await self._jobs.find(
             {
                 "live": True,
                 "due_at": {"$lte": self._clock.now()},
                 **({"lane": {"$nin": sorted(taken)}} if taken else {}),
+                **_none_of("account", full),
+                **_none_of("backend", {name.removeprefix(_BACKEND) for name in full}),
+                **_but_outcomes(self.gate.shut()),
             },
             sort=[("due_at", 1)],
             limit=DUE_AT_ONCE,
         )
-        lanes = list(dict.fromkeys(job.lane for job in due))[:room]
-        leases = await self._store.lanes.claim(lanes, self._owner, self._lease_s)
+        lanes = self._chosen(due, held, room)
+        leases = await self._store.lanes.claim(list(lanes), self._owner, self._lease_s)
         for lease in leases:
             reached("jobs.1")
             task = asyncio.create_task(self._work(lease), name=f"lane {lease.lane}")
-            self._running[lease.lane] = task
+            self._running[lease.lane] = _Place(lanes[lease.lane], task)
             task.add_done_callback(self._left)
         return len(leases)
 
+    def _room(self) -> int:
+        """Return how many lanes may be started: those that only wait take no place."""
+        now = asyncio.get_running_loop().time()
+        waiting = sum(place.waits(now) for place in self._running.values())
+        most = MOST_WAITING * self._at_once - len(self._running)
+        return min(most, self._at_once - len(self._running) + waiting)
+
+    def _chosen(self, due: list[Job], held: Counter[str], room: int) -> dict[str, str]:
+        """Return the lanes to claim, and whose they are: nobody gets more than its share."""
+        lanes: dict[str, str] = {}
+        for job in due:
+            if len(lanes) == room:
+                break
+            party = _party(job)
+            if job.lane in lanes or (party and held[party] >= self._share):
+                continue
+            allowed = self.gate.room(job.account) if _calls(job) else None
+            if allowed is not None and held[party] >= allowed:
+                continue
+            lanes[job.lane] = party
+            held[party] += 1
+        return lanes
+
     def _left(self, task: asyncio.Task[None]) -> None:
-        self._running = {lane: each for lane, each in self._running.items() if each is not task}
+        self._running = {
+            lane: place for lane, place in self._running.items() if place.task is not task
+        }
         self.wake.set()
 
     # --- one lane ------------------------------------------------------------------------------
@@ -219,13 +311,37 @@ class LaneWorkers:
                 wait_s = (job.due_at - self._clock.now()).total_seconds()
                 if wait_s > 0:
                     return wait_s
-                ends = asyncio.get_running_loop().time() + self._lease_s / 2
-                if not await self._store.lanes.renew(lease, self._lease_s):
-                    raise _LaneLost("its lease ended before the next job")
-                rest_s = await self._run_job(job, lease, ends)
+                rest_s = await self._admitted(job, lease)
                 if rest_s > 0 or self._stopping:
                     return rest_s
         return 0.0
+
+    async def _admitted(self, job: Job, lease: LaneLease) -> float:
+        """Run a job if its account may be called now; return for how long the lane has to rest."""
+        calls = _calls(job)
+        wait_s = self.gate.wait_s(job.account, job.id) if calls else 0.0
+        if wait_s > 0:
+            return min(wait_s, SHUT_PARKS_S)
+        try:
+            ends = asyncio.get_running_loop().time() + self._lease_s / 2
+            if not await self._store.lanes.renew(lease, self._lease_s):
+                raise _LaneLost("its lease ended before the next job")
+            return await self._run_job(job, lease, ends)
+        finally:
+            if calls:
+                self.gate.left(job.account, job.id)
+
+    @contextmanager
+    def _calling(self, job: Job) -> Iterator[None]:
+        """Note for how long a lane waits for the outside."""
+        place = self._running.get(job.lane)
+        if place is not None:
+            place.calls_since = asyncio.get_running_loop().time()
+        try:
+            yield
+        finally:
+            if place is not None:
+                place.calls_since = None
 
     async def _run_job(self, job: Job, lease: LaneLease, ends: float) -> float:
         """Bring a job one attempt further. Return 0 when the lane can go on with the next.
@@ -244,8 +360,9 @@ class LaneWorkers:
             return await self._not_done(sending, TOO_SLOW_S, "the database was too slow")
         reached("jobs.2")
         try:
-            async with asyncio.timeout_at(ends):
-                result = await handler.run(sending)
+            with self._calling(job):
+                async with asyncio.timeout_at(ends):
+                    result = await handler.run(sending)
         except Paused as paused:
             return await self._not_done(sending, paused.seconds, paused.reason)
         except Obsolete as obsolete:
@@ -317,8 +434,9 @@ class LaneWorkers:
         """Find out what became of an attempt that nobody knows the end of."""
         until = job.settle_until or self._until(job, handler)
         try:
-            async with asyncio.timeout_at(ends):
-                result = await handler.look_up(job)
+            with self._calling(job):
+                async with asyncio.timeout_at(ends):
+                    result = await handler.look_up(job)
         except Paused as paused:
             until = max(until, self._until(job, handler))
             return await self._keep_settling(job, until, paused.reason, paused.seconds)
@@ -420,6 +538,30 @@ class LaneWorkers:
         state = "done" if not job.reason else "dead"
         await self._keep(job, live=False, state=state, expire_at=self._clock.now() + DONE_KEPT)
         reached("jobs.6")
+
+
+_BACKEND = "backend "
+
+
+def _party(job: Job) -> str:
+    """Return who is called: an account or a backend; "" where nobody is."""
+    return job.account or (f"{_BACKEND}{job.backend}" if job.backend else "")
+
+
+def _calls(job: Job) -> bool:
+    """Whether an account is called for the job's next step; an outcome is only told."""
+    return bool(job.account) and job.state != "outcome"
+
+
+def _but_outcomes(shut: Collection[str]) -> dict[str, Any]:
+    """Leave out the accounts that are shut, but not what is to be told of them."""
+    if not shut:
+        return {}
+    return {"$or": [{"state": "outcome"}, {"account": {"$nin": sorted(shut)}}]}
+
+
+def _none_of(field: str, names: Collection[str]) -> dict[str, Any]:
+    return {field: {"$nin": sorted(names)}} if names else {}
 
 
 def to_result(value: Any) -> Result:

@@ -54,7 +54,9 @@ class Replay:
         Doing this twice is harmless. Raises Refusal when it is not possible, with what to do.
         """
         if letter.state != "open":
-            raise Refusal("conflict", "this was redriven before; see whether it came back", 409)
+            raise Refusal(
+                "conflict", f"this was {letter.state} before; see whether it came back", 409
+            )
         if letter.kind == "job":
             await self._job(letter)
         else:

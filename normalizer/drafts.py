@@ -79,6 +79,7 @@ class Message(Draft, tag="message", frozen=True, kw_only=True):
     event: str = ""  # a message that also is an event: voicemail, menu.option
     data: dict[str, Any] = {}
     new_thread: bool = False  # start a thread of its own even though `thread` is empty
+    sent_key: str = ""  # of what our side sent: the `Outgoing.key` that the vendor gives back
 
 
 class Event(Draft, tag="event", frozen=True, kw_only=True):

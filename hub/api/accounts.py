@@ -11,10 +11,11 @@ from msgspec import Meta
 
 from hub.accounts import AccountState
 from hub.api.access import unlimited
-from hub.api.bodies import Input, answer, read_json
+from hub.api.bodies import Input, answer, path_id, read_json
 from hub.api.keys import ApiKey
 from hub.api.openapi import operation
 from hub.api.views import View
+from hub.outbound.templates import Templates
 from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
 from normalizer.capabilities import Capabilities
@@ -96,6 +97,19 @@ class Switchboard(View, frozen=True, kw_only=True):
     switches: list[SwitchView]
 
 
+class TemplateView(View, frozen=True, kw_only=True):
+    """``params`` are the names of the blanks; ``preview`` has them in braces."""
+
+    name: str
+    language: str
+    params: list[str]
+    preview: str
+
+
+class TemplatesPage(View, frozen=True, kw_only=True):
+    templates: list[TemplateView]
+
+
 class SwitchInput(Input, frozen=True, kw_only=True):
     """``store-only`` keeps what arrives for later; ``off`` refuses it."""
 
@@ -107,6 +121,7 @@ class SwitchInput(Input, frozen=True, kw_only=True):
 class Accounts:
     def __init__(self, hub: Running) -> None:
         self._hub = hub
+        self._templates = Templates(hub.clock)
 
     def routes(self) -> list[PluginRoute]:
         return [
@@ -119,6 +134,18 @@ class Accounts:
                     "Accounts and backends: state, reason, lag",
                     tag="operations",
                     answer=AccountsPage,
+                ),
+            ),
+            PluginRoute(
+                method="GET",
+                path="/api/v1/accounts/{account}/templates",
+                handler=self.templates,
+                scope="accounts:read",
+                operation=operation(
+                    "What can be sent by template through an account",
+                    tag="operations",
+                    answer=TemplatesPage,
+                    problems=(503,),
                 ),
             ),
             PluginRoute(
@@ -166,6 +193,25 @@ class Accounts:
                 ),
             )
         )
+
+    async def templates(self, request: web.Request) -> web.Response:
+        """Answer with the vendor's list, at most a minute old."""
+        channel, _, key = path_id(request, "account").partition(":")
+        connector = self._hub.connectors.get((channel, key))
+        caller: ApiKey = request["api_key"]
+        if connector is None or not caller.sees(channel, key):
+            raise Refusal("not-found", f"there is no account {channel}:{key}", 404)
+        found = await self._templates.of(connector)
+        shown = [
+            TemplateView(
+                name=each.name,
+                language=each.language,
+                params=list(each.params),
+                preview=each.preview,
+            )
+            for each in found
+        ]
+        return answer(TemplatesPage(templates=shown))
 
     async def switches(self, request: web.Request) -> web.Response:
         return answer(self._board(request["api_key"]))

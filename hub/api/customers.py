@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 from aiohttp import web
 from msgspec import Meta
 
@@ -16,15 +17,19 @@ from hub.api.keys import ApiKey
 from hub.api.openapi import operation
 from hub.api.people import People
 from hub.api.views import (
+    AddressLimits,
     AddressView,
     CustomerDetail,
     CustomerPage,
     CustomerView,
+    QuotaView,
+    WindowView,
     address_view,
     conversation_view,
     customer_view,
 )
 from hub.documents import AddressDoc, Conversation, Customer
+from hub.outbound.limits import limits_of
 from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
 from normalizer.addresses import AddressError, canonical, mailbox, parse_address, phone
@@ -108,7 +113,30 @@ class Customers:
                 ),
                 merged_from=person.merged_from,
                 conversations=[conversation_view(each) for each in reversed(seen)],
+                limits=[
+                    limits
+                    for doc in person.addresses
+                    if (limits := await self._limits(doc)) is not None
+                ],
             )
+        )
+
+    async def _limits(self, doc: AddressDoc) -> AddressLimits | None:
+        connector = self._hub.connectors.get((doc.channel, doc.account))
+        if connector is None:
+            return None
+        can = connector.capabilities
+        if not (can.windows or can.quotas):
+            return None
+        now = self._hub.clock.now()
+        windows, quotas = await limits_of(self._hub.store, can, doc, now)
+        spent = any(each.sends_left == 0 for each in quotas)
+        may = not windows or any(each.open and each.sends_left != 0 for each in windows)
+        return AddressLimits(
+            address=doc.id,
+            can_send=may and not spent,
+            windows=[WindowView(**msgspec.structs.asdict(each)) for each in windows],
+            quotas=[QuotaView(**msgspec.structs.asdict(each)) for each in quotas],
         )
 
     def _address(self, doc: AddressDoc) -> AddressView:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from aiohttp import web
 from msgspec import Meta
 
-from hub.api.bodies import Input, answer, path_id, read_query
+from hub.api.bodies import Input, answer, path_id, read_json, read_query
 from hub.api.cursors import Cursors
 from hub.api.customers import ROUNDS, CursorText, Limit
 from hub.api.keys import ApiKey
 from hub.api.openapi import operation
+from hub.api.operations import Commands
 from hub.api.views import View
 from hub.documents import DeadLetter
+from hub.outbound.settling import settle_args, settleable, settled
 from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
 from hub.replay import Replay
@@ -28,7 +30,7 @@ BODY_SHOWN = 64 * 1024
 
 
 class DeadLettersQuery(Input, frozen=True, kw_only=True):
-    state: Literal["open", "redriven"] = "open"
+    state: Literal["open", "redriven", "settled"] = "open"
     kind: Annotated[str, Meta(max_length=20, description="inbox or job")] = ""
     cursor: CursorText = ""
     limit: Limit = 50
@@ -75,9 +77,16 @@ class DeadLetterPage(View, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
+class SettleInput(Input, frozen=True, kw_only=True):
+    """What a person found out about an answer of which nobody knew."""
+
+    outcome: Literal["sent", "failed"]
+
+
 class DeadLetters:
-    def __init__(self, hub: Running, cursors: Cursors) -> None:
+    def __init__(self, hub: Running, cursors: Cursors, commands: Commands) -> None:
         self._hub = hub
+        self._commands = commands
         self._letters = hub.store.table(DeadLetter)
         self._cursors = cursors
         self._replay = Replay(
@@ -122,7 +131,26 @@ class DeadLetters:
                     answer=DeadLetterView,
                     status=202,
                     problems=(409, 410),
-                    description="Harmless when repeated: what is there already stays as it is.",
+                    description="Harmless when repeated: what is there already stays as it is."
+                    " An answer of unknown outcome is sent once more: settle it instead where it"
+                    " arrived.",
+                ),
+            ),
+            PluginRoute(
+                method="POST",
+                path="/api/v1/dead-letters/{letter}/settle",
+                handler=self.settle,
+                scope="deadletters:write",
+                operation=operation(
+                    "Say what became of an answer of unknown outcome",
+                    tag="operations",
+                    answer=DeadLetterView,
+                    also={202: DeadLetterView},
+                    body=SettleInput,
+                    problems=(409, 410),
+                    once=True,
+                    description="Nothing is sent. The letter is `open` in a 202: the change is on"
+                    " its way, repeat the call to see it.",
                 ),
             ),
         ]
@@ -166,6 +194,15 @@ class DeadLetters:
         self._hub.overload.admit_write()
         letter = await self._letter(request)
         return answer(_view(await self._replay.redrive(letter, by=caller.actor)), 202)
+
+    async def settle(self, request: web.Request) -> web.Response:
+        letter = await self._letter(request)
+        wanted = await read_json(request, SettleInput)
+        job = await settleable(self._hub.store, letter)
+        ran = await self._commands.run(request, "settle", settle_args(job, wanted.outcome))
+        if ran.result is None:
+            return answer(_view(letter), 202)
+        return answer(_view(await settled(self._hub.store, letter, job, wanted.outcome)))
 
     async def _letter(self, request: web.Request) -> DeadLetter:
         caller: ApiKey = request["api_key"]

@@ -16,6 +16,7 @@ from hub.api.people import People, Person
 from hub.api.timelines import Latest
 from hub.api.views import EntryView, View, entry_view
 from hub.documents import AddressDoc, Conversation, Entry
+from hub.outbound.templates import Templates
 from hub.planning.commands import command_entry_id
 from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
@@ -30,11 +31,15 @@ class TemplateInput(Input, frozen=True, kw_only=True):
     """A message that the vendor approved before."""
 
     name: Line
-    params: dict[str, Annotated[str, Meta(max_length=2000)]] = {}
+    language: Annotated[str, Meta(max_length=64, description="As the vendor names it.")] = ""
+    params: Annotated[dict[str, Annotated[str, Meta(max_length=2000)]], Meta(max_length=100)] = {}
 
 
 class ReplyInput(Input, frozen=True, kw_only=True):
-    """An answer. Without ``address`` it goes to the address of ``channel`` seen last."""
+    """An answer, of parts or by a template.
+
+    Without ``address`` it goes to the address of ``channel`` seen last.
+    """
 
     parts: PartsInput = []
     template: TemplateInput | None = None
@@ -115,6 +120,7 @@ class Replies:
         self._people = people
         self._commands = commands
         self._latest = latest
+        self._templates = Templates(hub.clock)
         self._entries = hub.store.table(Entry)
 
     def routes(self) -> list[PluginRoute]:
@@ -206,10 +212,8 @@ class Replies:
         ident = path_id(request, "customer")
         wanted = await read_json(request, ReplyInput)
         idempotency_key(request, wanted.idempotency_key)  # refuse a bad one before anything else
-        if wanted.template is not None:
-            raise Refusal("unsupported", "templates cannot be sent yet: send parts instead", 422)
-        if not wanted.parts:
-            raise Refusal("bad-request", "an answer needs at least one part", 422)
+        if (wanted.template is None) == (not wanted.parts):
+            raise Refusal("bad-request", "an answer has parts or a template: one of the two", 422)
         person = await self._people.find(caller, ident)
         args = await self._arguments(caller, person, wanted)
         try:
@@ -243,6 +247,8 @@ class Replies:
             "address": await self._address(caller, person, wanted),
             "agent": wanted.agent or caller.id,
         }
+        if wanted.template is not None:
+            args |= await self._by_template(wanted.template, args["address"])
         for name in ("channel", "thread", "subject", "agent_name"):
             if value := getattr(wanted, name):
                 args[name] = value
@@ -265,7 +271,8 @@ class Replies:
                     422,
                 )
             return self._reachable(caller, doc).id
-        if not caller.limited and (wanted.channel or not wanted.conversation):
+        chosen_here = caller.limited or wanted.template is not None
+        if not chosen_here and (wanted.channel or not wanted.conversation):
             return ""  # the router takes the one seen last
         if wanted.conversation:
             conversation = await self._people.conversation(caller, wanted.conversation)
@@ -274,6 +281,21 @@ class Replies:
             if wanted.channel in ("", doc.channel) and caller.sees(doc.channel, doc.account):
                 return doc.id
         raise Refusal("unreachable", "this key reaches no address of this customer there")
+
+    async def _by_template(self, wanted: TemplateInput, ident: str) -> dict[str, Any]:
+        """Return the arguments of an answer by template, with what the vendor will say."""
+        doc = await self._hub.store.table(AddressDoc).get(ident)
+        connector = self._hub.connectors.get((doc.channel, doc.account)) if doc else None
+        if connector is None or not connector.capabilities.templates:
+            where = doc.channel if doc else "this address"
+            raise Refusal("unsupported", f"{where} has no templates: send parts", 422)
+        preview = await self._templates.preview(
+            connector, wanted.name, wanted.language, wanted.params
+        )
+        template = {"name": wanted.name, "params": wanted.params, "preview": preview}
+        if wanted.language:
+            template["language"] = wanted.language
+        return {"template": template, "parts": []}
 
     async def _last_speaker(
         self, caller: ApiKey, person: Person, conversation: Conversation

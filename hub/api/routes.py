@@ -76,7 +76,7 @@ def core_routes(hub: Running, access: Access) -> list[PluginRoute]:
         *Accounts(hub).routes(),
         *AccountLife(hub).routes(),
         *Operations(hub).routes(),
-        *DeadLetters(hub, cursors).routes(),
+        *DeadLetters(hub, cursors, commands).routes(),
         *Trace(hub, people).routes(),
         *KeyRoutes(hub, access, scopes).routes(),
     ]

@@ -260,12 +260,49 @@ class CustomerPage(View, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
+class WindowView(View, frozen=True, kw_only=True):
+    """Whether an address may be written to: while a window is open, so often.
+
+    ``sends_left`` is null where any number of messages may be sent while it is open.
+    """
+
+    name: str
+    open: bool
+    open_until: datetime | None
+    sends: int | None
+    sends_left: int | None
+    templates_pass: bool
+
+
+class QuotaView(View, frozen=True, kw_only=True):
+    """What the vendor allows in this period, to this address or through the account."""
+
+    name: str
+    per: str
+    sends: int
+    sends_left: int
+    resets_at: datetime
+
+
+class AddressLimits(View, frozen=True, kw_only=True):
+    """What a channel allows to one address now. ``can_send`` is about parts, not templates."""
+
+    address: str
+    can_send: bool
+    windows: list[WindowView]
+    quotas: list[QuotaView]
+
+
 class CustomerDetail(View, frozen=True, kw_only=True):
-    """``merged_from`` is the id that was asked for, where another customer answers for it."""
+    """``merged_from`` is the id that was asked for, where another customer answers for it.
+
+    ``limits`` has the addresses whose channels have windows or quotas.
+    """
 
     customer: CustomerView
     merged_from: str | None
     conversations: list[ConversationView]
+    limits: list[AddressLimits]
 
 
 def customer_view(

@@ -76,22 +76,31 @@ def append(
     return entry
 
 
-def settle(ws: Workspace, rules: Rules, entry: Entry, amendment: AmendmentDoc) -> Entry:
-    """Fold in an amendment that had to wait for its entry."""
-    settled = replace(amendment, target=entry.id, waiting=False)
+def settle(
+    ws: Workspace, rules: Rules, entry: Entry, amendment: AmendmentDoc, *, turn: int = 0
+) -> Entry:
+    """Fold in an amendment that had to wait for its entry; ``turn``: the round it is about."""
+    data = amendment.data
+    if turn and amendment.kind == AmendmentKind.STATE:
+        data = {**data, "round": turn}
+    settled = replace(amendment, target=entry.id, waiting=False, data=data)
     ws.put(settled)
     return folded(ws, rules, entry, settled)
 
 
 def name_entry(
-    ws: Workspace, rules: Rules, entry: Entry, vendor_ids: Iterable[str]
+    ws: Workspace, rules: Rules, entry: Entry, vendor_ids: Iterable[str], *, turn: int = 0
 ) -> list[AmendmentDoc]:
-    """Let the vendor's ids lead to the entry; return what came for them before."""
+    """Let the vendor's ids lead to the entry; return what came for them before.
+
+    ``turn`` is the redrive that they are from: a receipt for one of them is about that.
+    """
     early: list[AmendmentDoc] = []
     for vendor_id in dict.fromkeys(vendor_ids):
         alias = alias_id(rules, entry.channel, entry.account, vendor_id)
-        if ws.get(Alias, alias) is None:
-            ws.put(Alias(id=alias, entry=entry.id))
+        known = ws.get(Alias, alias)
+        if known is None or (known.entry == entry.id and known.round < turn):
+            ws.put(Alias(id=alias, entry=entry.id, round=turn))
         early += ws.find(AmendmentDoc, ("target", "=", alias), ("waiting", "=", True))
     return early
 

@@ -39,7 +39,15 @@ STATE_RANK = {
     DeliveryState.FAILED: 5,  # a bounce comes after the acceptance
     DeliveryState.READ: 6,  # who has read it has got it
 }
-_ROUND = 10  # each redrive of a failed send outranks all that was said about the one before
+# Each redrive of a send outranks all that was said about the one before. What a vendor says of
+# a redriven send carries its round too: see `round_of` and `Alias.round`.
+_ROUND = 10
+
+
+def round_of(entry: Entry) -> int:
+    """Return the redrive that the entry's delivery state is from; 0 = it was not redriven."""
+    held = entry.folds.get("delivery")
+    return held.rank // _ROUND if held is not None else 0
 
 
 def fold(entry: Entry, amendments: Iterable[AmendmentDoc]) -> Entry:

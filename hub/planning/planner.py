@@ -7,6 +7,9 @@ nothing. Nothing here waits; see :mod:`hub.planning.workspace`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -28,6 +31,7 @@ from hub.documents import (
 )
 from hub.planning import conversations, identity
 from hub.planning.commands import run_command
+from hub.planning.echoes import decide, is_echo
 from hub.planning.entries import (
     alias_id,
     amend,
@@ -39,8 +43,9 @@ from hub.planning.entries import (
     tickets_for,
 )
 from hub.planning.erasure import came_too_late
-from hub.planning.folding import STATE_RANK
+from hub.planning.folding import STATE_RANK, round_of
 from hub.planning.rules import Refusal, Route, Rules, sane, tell
+from hub.planning.windows import note_windows
 from hub.planning.workspace import Workspace
 from normalizer.addresses import Address
 from normalizer.drafts import (
@@ -57,6 +62,7 @@ from normalizer.drafts import (
     Target,
 )
 from normalizer.keys import dedupe_key
+from normalizer.masking import masked
 from normalizer.model import Direction, Role, Trust
 
 MAX_CUMULATIVE = 500  # entries that one cumulative receipt may touch
@@ -92,6 +98,8 @@ def _message(
 ) -> bool:
     ident = entry_id(rules, item.channel, item.account, draft)
     known = ws.get(Entry, ident)
+    if known is None:
+        known = is_echo(ws, rules, item, draft)
     if known is not None:
         return not known.erased
     sender = ws.get(AddressDoc, identity.address_id(rules, draft.address))
@@ -152,6 +160,8 @@ def _message(
     )
     kind = "message.received" if incoming else "message.sent"
     entry = append(ws, rules, entry, address, kind, draft.vendor_ids)
+    if incoming and item.door != "import":
+        _windows(ws, rules, item, address, at, {"message", draft.event})
     tickets_for(ws, rules, entry, address.customer or customer.id)
     return True
 
@@ -204,7 +214,20 @@ def _event(ws: Workspace, rules: Rules, item: InboxItem, draft: Event) -> bool:
         source=item.id,
     )
     append(ws, rules, entry, address, draft.name, draft.vendor_ids)
+    if item.door != "import":
+        _windows(ws, rules, item, address, at, {draft.name})
     return True
+
+
+def _windows(
+    ws: Workspace,
+    rules: Rules,
+    item: InboxItem,
+    address: AddressDoc,
+    at: datetime,
+    did: Collection[str],
+) -> None:
+    note_windows(ws, rules, address.id, channel=item.channel, account=item.account, at=at, did=did)
 
 
 def _thread(ws: Workspace, rules: Rules, address: AddressDoc, key: str) -> tuple[str, bool]:
@@ -258,16 +281,36 @@ def _receipt(ws: Workspace, rules: Rules, item: InboxItem, draft: Receipt) -> No
     data: dict[str, Any] = {"state": draft.state}
     if draft.by is Role.AGENT:
         data["by"] = "agent"
-    for name in ("code", "reason"):
-        if getattr(draft, name):
-            data[name] = getattr(draft, name)
+    if draft.code:
+        data["code"] = draft.code
+    if draft.reason:
+        data["reason"] = masked(draft.reason)  # a bounce names people
     at = sane(draft.at, item.received_at)
     for target in _receipt_targets(ws, rules, item, draft):
         ident = rules.key.hashed("amd", f"{key}|{target}")
         if ws.get(AmendmentDoc, ident) is None:
+            turn = _turn(ws, rules, item, draft, target)
             amend(
-                ws, rules, ident, target, AmendmentKind.STATE, at=at, data=data, seq=draft.seq or 0
+                ws,
+                rules,
+                ident,
+                target,
+                AmendmentKind.STATE,
+                at=at,
+                data={**data, "round": turn} if turn else data,
+                seq=draft.seq or 0,
             )
+
+
+def _turn(ws: Workspace, rules: Rules, item: InboxItem, draft: Receipt, target: str) -> int:
+    """Return which redrive of an answer a receipt is about: the vendor's id is from one."""
+    if draft.by is Role.AGENT or not target.startswith("ent_"):
+        return 0
+    if draft.target.vendor_id is not None:
+        alias = ws.get(Alias, alias_id(rules, item.channel, item.account, draft.target.vendor_id))
+        return alias.round if alias is not None else 0
+    entry = ws.get(Entry, target)
+    return round_of(entry) if entry is not None else 0
 
 
 def _receipt_targets(ws: Workspace, rules: Rules, item: InboxItem, draft: Receipt) -> list[str]:
@@ -380,9 +423,13 @@ def _send_outcome(ws: Workspace, rules: Rules, item: InboxItem, draft: Outcome) 
         return
     entry = ws.get(Entry, draft.entry)
     ident = rules.key.hashed("amd", dedupe_key(item.channel, item.account, draft))
-    if entry is None or entry.erased or ws.get(AmendmentDoc, ident) is not None:
+    if entry is None or ws.get(AmendmentDoc, ident) is not None:
         return
     result = draft.result
+    if entry.erased:  # its echo has to find the tombstone
+        for early in name_entry(ws, rules, entry, result.get("vendor_ids", ())):
+            ws.put(replace(early, target=entry.id, waiting=False, data={}, by=None))
+        return
     data = {name: result[name] for name in ("state", "code", "reason", "round") if result.get(name)}
     amend(
         ws,
@@ -393,8 +440,11 @@ def _send_outcome(ws: Workspace, rules: Rules, item: InboxItem, draft: Outcome) 
         at=sane(draft.at, item.received_at),
         data=data,
     )
-    for early in name_entry(ws, rules, entry, result.get("vendor_ids", ())):
-        settle(ws, rules, ws.need(Entry, entry.id), early)
+    named, turn = result.get("vendor_ids", ()), int(result.get("round", 0))
+    for early in name_entry(ws, rules, entry, named, turn=turn):
+        settle(ws, rules, ws.need(Entry, entry.id), early, turn=turn)
+    put_in = partial(_message, ws, rules, route=None)
+    decide(ws, rules, entry.id, result.get("state", ""), named, put_in)
     if result.get("state") in (DeliveryState.FAILED, DeliveryState.UNKNOWN):
         _tell_tickets(ws, rules, ws.need(Entry, entry.id), draft)
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from hub.contract import Account, Connector, Outgoing, Refused, Request, Verified
 from hub.documents import AddressDoc, Entry, EntrySender
 from hub.jobs import Obsolete, Paused
-from hub.outbound import Sender
+from hub.outbound import AccountGate, Sender
 from hub.plugin_context import ConnectorContext
 from hub.store.interface import Unavailable
 from hub.testing.clock import START
@@ -109,6 +109,8 @@ async def sender(world: World, chat: Chat, switched_off: set[str]) -> Sender:
         world.store,
         lambda channel, account: chat if (channel, account) == ("chat", "main") else None,
         lambda channel, account: f"{channel}:{account}" not in switched_off,
+        world.clock,
+        AccountGate(world.clock),
     )
     world.handlers["send"] = sender
     return sender

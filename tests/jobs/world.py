@@ -192,7 +192,7 @@ class World:
         workers = self.workers(owner, **options)
         run = asyncio.create_task(workers.run())
         await self.until("a crash", lambda: any(map(_crashed, [run, *workers.ended])))
-        tasks = [run, *workers._running.values()]
+        tasks = [run, *(place.task for place in workers._running.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -222,7 +222,13 @@ class World:
         if any(workers.busy for workers in self._alive):
             return False
         held = sorted(await self.store.lanes.parked())
-        due = {"live": True, "due_at": {"$lte": self.clock.now()}, "lane": {"$nin": held}}
+        shut = sorted({name for workers in self._alive for name in workers.gate.shut()})
+        due = {
+            "live": True,
+            "due_at": {"$lte": self.clock.now()},
+            "lane": {"$nin": held},
+            "account": {"$nin": shut},
+        }
         return not await self.store.table(Job).count(due, limit=1)
 
     async def finished(self, *idents: str, tick_s: float = 0.0) -> None:
@@ -233,6 +239,16 @@ class World:
             return all(not found[ident].live for ident in idents)
 
         await self.until(f"the end of {idents}", over, tick_s=tick_s)
+
+    async def in_state_of(self, ident: str, wanted: Callable[[Job], bool]) -> Job:
+        """Wait until a job is as wanted and no lane is at work."""
+
+        async def there() -> bool:
+            at_rest = not any(workers.busy for workers in self._alive)
+            return at_rest and wanted(await self.job(ident))
+
+        await self.until(f"{ident} to be as wanted", there)
+        return await self.job(ident)
 
     async def in_state(self, ident: str, state: str, *, tries: int = 1) -> Job:
         """Wait until a job, tried so often, is in a state and its lane was given back."""

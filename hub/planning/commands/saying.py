@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from hub.documents import (
     AddressDoc,
@@ -21,6 +22,7 @@ from hub.planning import conversations, identity
 from hub.planning.commands.handling import conversation_of, standing
 from hub.planning.commands.registry import Args, Context, Result, command, command_entry_id
 from hub.planning.entries import amend, append, tickets_for
+from hub.planning.folding import round_of
 from hub.planning.rules import Refusal, Rules, sane
 from hub.planning.workspace import Workspace
 from normalizer.addresses import AddressError, parse_address
@@ -28,11 +30,26 @@ from normalizer.drafts import AmendmentKind, DeliveryState
 from normalizer.model import Direction, Role
 from normalizer.parts import AnyPart, Text
 
+SETTLED = "settled"
+
+
+class ReplyTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A message that the vendor approved before. ``preview`` is what it will say, if known."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+    language: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    params: Annotated[dict[str, str], msgspec.Meta(max_length=100)] = {}
+    preview: Annotated[str, msgspec.Meta(max_length=10_000)] = ""
+
 
 class Reply(Args, frozen=True, kw_only=True):
-    """An answer to a customer. ``address`` is an ``adr_`` id or canonical text."""
+    """An answer to a customer, of parts or by a template.
 
-    parts: tuple[AnyPart, ...]
+    ``address`` is an ``adr_`` id or canonical text.
+    """
+
+    parts: tuple[AnyPart, ...] = ()
+    template: ReplyTemplate | None = None
     customer: str = ""
     conversation: str = ""
     address: str = ""
@@ -60,7 +77,10 @@ def _reply(ws: Workspace, rules: Rules, context: Context, args: Reply) -> Result
     customer = identity.canonical_customer(ws, address.customer or "")
     if args.seen_up_to is not None:
         _refuse_if_somebody_spoke(ws, customer, args.seen_up_to)
-    _refuse_unsayable(rules, address.channel, args.parts)
+    if args.template is not None:
+        args = _by_template(rules, address.channel, args, args.template)
+    else:
+        _refuse_unsayable(rules, address.channel, args.parts)
     conversation = _reply_conversation(ws, rules, customer, address, args)
     thread = args.thread or _thread_of(conversation, address)
     entry = Entry(
@@ -96,6 +116,7 @@ def _reply(ws: Workspace, rules: Rules, context: Context, args: Reply) -> Result
             entry=entry.id,
             conversation=conversation.id,
             customer=customer.id,
+            account=f"{entry.channel}:{entry.account}",
         )
     )
     tickets_for(ws, rules, entry, customer.id, come_from=args.backend)
@@ -183,6 +204,18 @@ def _refuse_if_somebody_spoke(ws: Workspace, customer: Customer, seen_up_to: int
             409,
             entries=newer[:50],
         )
+
+
+def _by_template(rules: Rules, channel: str, args: Reply, template: ReplyTemplate) -> Reply:
+    """Let the entry show what the vendor will say, and keep what the send needs."""
+    if args.parts:
+        raise Refusal("bad-request", "send parts or a template, not both", 422)
+    if not rules.capabilities(channel).templates:
+        raise Refusal("unsupported", f"{channel} has no templates: send parts", 422)
+    blanks = ", ".join(f"{name}: {value}" for name, value in template.params.items())
+    shown = template.preview or f"[{template.name}] {blanks}".strip()
+    kept = {"name": template.name, "language": template.language, "params": template.params}
+    return replace(args, parts=(Text(text=shown),), data={**args.data, "template": kept})
 
 
 def _refuse_unsayable(rules: Rules, channel: str, parts: tuple[AnyPart, ...]) -> None:
@@ -323,6 +356,37 @@ def _changed(
     at = sane(None, context.item.received_at)
     amend(ws, rules, ident, entry.id, kind, at=at, data=data, by=by)
     return {"entry": entry.id, "rev": ws.need(Entry, entry.id).rev}
+
+
+class Settle(Args, frozen=True, kw_only=True):
+    """A person has found out what became of an answer of which nobody knew."""
+
+    entry: str
+    state: DeliveryState  # accepted or failed
+
+
+@command("settle", Settle)
+def _settle(ws: Workspace, rules: Rules, context: Context, args: Settle) -> Result:
+    entry = ws.get(Entry, args.entry)
+    if entry is None or entry.erased or entry.delivery is None:
+        raise Refusal("not-found", f"there is no answer {args.entry}", 404)
+    if args.state not in (DeliveryState.ACCEPTED, DeliveryState.FAILED):
+        raise Refusal("bad-request", "an answer is settled as accepted or failed", 422)
+    told = {"entry": entry.id, "state": args.state}
+    held = entry.delivery
+    if held.code == SETTLED and held.state is args.state:
+        return told
+    if held.state is not DeliveryState.UNKNOWN:
+        raise Refusal("conflict", f"it is known what became of this answer: {held.state}")
+    reason = "a person found that it was not sent" if args.state is DeliveryState.FAILED else ""
+    data: dict[str, Any] = {"state": args.state, "code": SETTLED, "round": round_of(entry)}
+    if reason:
+        data["reason"] = reason
+    ident = rules.key.hashed("amd", f"command|{context.key}")
+    by = EntrySender(role=Role.AGENT, ref=context.actor.id, name=context.actor.name)
+    at = sane(None, context.item.received_at)
+    amend(ws, rules, ident, entry.id, AmendmentKind.STATE, at=at, data=data, by=by)
+    return told
 
 
 class Seen(Args, frozen=True, kw_only=True):

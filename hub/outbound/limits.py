@@ -1,0 +1,71 @@
+"""What a channel allows to one address now, shown to agents before they type."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from hub.documents import AddressDoc
+from hub.outbound.ledger import Ledger
+from hub.outbound.quotas import counters
+from hub.outbound.windows import open_windows
+from hub.store.interface import Store
+from normalizer.capabilities import Capabilities
+
+
+class WindowNow(msgspec.Struct, frozen=True, kw_only=True):
+    """``sends`` and ``sends_left`` are None where any number may be sent while it is open."""
+
+    name: str
+    open: bool
+    open_until: datetime | None
+    sends: int | None
+    sends_left: int | None
+    templates_pass: bool
+
+
+class QuotaNow(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    per: str
+    sends: int
+    sends_left: int
+    resets_at: datetime
+
+
+async def limits_of(
+    store: Store, can: Capabilities, address: AddressDoc, now: datetime
+) -> tuple[list[WindowNow], list[QuotaNow]]:
+    """Return the windows and the quotas of an address, as they are now. Raises StoreError."""
+    ledger = Ledger(store)
+    opened = {
+        each.window.name: each
+        for each in open_windows(can, address, address.channel, address.account, now)
+    }
+    windows = []
+    for window in can.windows:
+        found = opened.get(window.name)
+        left = None if window.sends is None else 0
+        if found is not None and found.counter is not None:
+            left = found.counter.places - await ledger.used(found.counter)
+        windows.append(
+            WindowNow(
+                name=window.name,
+                open=found is not None,
+                open_until=found.until if found is not None else None,
+                sends=window.sends,
+                sends_left=left,
+                templates_pass=window.templates_pass,
+            )
+        )
+    quotas = [
+        QuotaNow(
+            name=each.quota.name,
+            per=each.quota.per,
+            sends=each.quota.sends,
+            sends_left=each.counter.places - await ledger.used(each.counter),
+            resets_at=each.counter.ends,
+        )
+        for each in counters(can, address.channel, address.account, address.id, now)
+    ]
+    return windows, quotas

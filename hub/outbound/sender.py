@@ -1,0 +1,278 @@
+"""One attempt to send an answer: load it, see whether it may leave, hand it over, tell.
+
+    1 load the entry -> 2 may it leave: recalled, switches, windows, quotas (their places are
+    taken) -> 3 the connector's send -> 4 what follows for the places and the account
+
+A place is kept where the vendor took the message or nobody knows, and given back where it surely
+was not sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+from hub.clock import Clock
+from hub.contract import Connector, Outgoing
+from hub.documents import AddressDoc, Entry, Job
+from hub.jobs import Obsolete, Paused, Result
+from hub.outbound.gate import AccountGate, pause_s
+from hub.outbound.ledger import Ledger, Spent
+from hub.outbound.loading import outgoing
+from hub.outbound.quotas import Counted, counters
+from hub.outbound.windows import open_windows, passes_closed
+from hub.store.interface import Store, StoreError
+from normalizer.addresses import AddressError, parse_address
+from normalizer.capabilities import Capabilities
+from normalizer.drafts import DeliveryState
+from normalizer.masking import masked
+from normalizer.outcomes import (
+    Accepted,
+    Failure,
+    OutcomeUnknown,
+    RateLimited,
+    Temporary,
+    Unreachable,
+    Unsupported,
+)
+
+QUOTA_WAIT = timedelta(minutes=15)  # a period that ends sooner is waited for
+
+_RECALLED: Result = {
+    "state": str(DeliveryState.FAILED),
+    "code": "recalled",
+    "reason": "it was recalled before it was sent",
+}
+Find = Callable[[str, str], Connector[Any] | None]
+IsOn = Callable[[str, str], bool]
+
+
+class Sender:
+    """Runs ``send`` jobs."""
+
+    def __init__(
+        self, store: Store, connector: Find, outbound_on: IsOn, clock: Clock, gate: AccountGate
+    ) -> None:
+        self._store = store
+        self._connector = connector
+        self._outbound_on = outbound_on
+        self._clock = clock
+        self._gate = gate
+        self._ledger = Ledger(store)
+
+    async def run(self, job: Job) -> Result | None:
+        try:
+            entry, address = await self._load(job)
+            if entry.recalled:
+                reason = "the answer was recalled before it was sent"
+                raise Obsolete(reason, {**_RECALLED, **_round(job)})
+            if not self._outbound_on(entry.channel, entry.account):
+                raise Paused(f"sending is switched off for {entry.channel}:{entry.account}")
+            connector = self._of(entry)
+            message = await outgoing(self._store, entry, address, job)
+            if message.template and not connector.capabilities.templates:
+                raise Unsupported(f"{entry.channel} has no templates", code="no_templates")
+            await self._admit(connector.capabilities, entry, address, message, holder(job))
+        except StoreError as error:  # nothing has left the hub yet
+            raise Temporary(str(error)) from error
+        return _told(await self._send(connector, message, job), job)
+
+    async def _send(self, connector: Connector[Any], message: Outgoing, job: Job) -> Accepted:
+        account = f"{connector.account.channel}:{connector.account.key}"
+        try:
+            accepted = await connector.send(message)
+        except Failure as failure:
+            _unname(failure, message.address)
+            self._gate.failed(account, failure)
+            if not isinstance(failure, OutcomeUnknown):
+                await self._ledger.give_back(holder(job))
+            raise
+        except asyncio.CancelledError:
+            self._gate.failed(account, None, "no answer in time")
+            raise
+        except Exception as error:
+            self._gate.failed(account, None, type(error).__name__)
+            raise
+        self._gate.worked(account)
+        return accepted
+
+    async def look_up(self, job: Job) -> Result | None:
+        entry, address = await self._load(job)
+        connector = self._of(entry)
+        if connector.capabilities.dedupes_sends:
+            return None  # the vendor drops a second one by our key: sending again is safe
+        message = await outgoing(self._store, entry, address, job)
+        account = f"{entry.channel}:{entry.account}"
+        try:
+            found = await connector.find_sent(message)
+        except Unsupported:
+            raise  # nobody was asked
+        except Failure as failure:
+            _unname(failure, message.address)
+            self._gate.failed(account, failure)
+            raise
+        except asyncio.CancelledError:
+            self._gate.failed(account, None, "a look-up got no answer in time")
+            raise
+        except Exception as error:
+            self._gate.failed(account, None, type(error).__name__)
+            raise
+        self._gate.worked(account)
+        return None if found is None else _told(found, job)
+
+    def settle_s(self, job: Job) -> float:
+        return 0.0
+
+    def failed(self, job: Job, failure: Failure) -> Result | None:
+        unknown = isinstance(failure, OutcomeUnknown)
+        return {
+            "state": str(DeliveryState.UNKNOWN if unknown else DeliveryState.FAILED),
+            "code": failure.code or str(failure.verdict),
+            "reason": masked(failure.reason),
+            **_round(job),
+        }
+
+    def holds_lane(self, job: Job) -> bool:
+        return False
+
+    async def address_of(self, job: Job) -> tuple[str, str]:
+        entry = await self._store.table(Entry).get(job.entry)
+        return (entry.channel, entry.account) if entry else ("hub", "")
+
+    # --- may it leave? ---------------------------------------------------------------------------
+
+    async def _admit(
+        self,
+        can: Capabilities,
+        entry: Entry,
+        address: AddressDoc,
+        message: Outgoing,
+        holds: str,
+    ) -> None:
+        """Take a place in a window and in every quota. Raises Unreachable or Paused."""
+        if not can.windows and not can.quotas:
+            return
+        held = await self._ledger.taken_by(holds)
+        now = self._clock.now()
+        quotas = counters(can, entry.channel, entry.account, address.id, now)
+        wanted = [each.counter.id for each in quotas]
+        try:
+            window = await self._window(can, entry, address, message, holds, held)
+            if window:
+                wanted.append(window)
+            for quota in quotas:
+                await self._quota(quota, entry, holds, held)
+        except (Unreachable, Paused):
+            await self._ledger.give_back(holds)
+            raise
+        if held - set(wanted):  # of an attempt that surely was not sent, in a period before
+            await self._ledger.give_back(holds, but=wanted)
+
+    async def _window(
+        self,
+        can: Capabilities,
+        entry: Entry,
+        address: AddressDoc,
+        message: Outgoing,
+        holds: str,
+        held: set[str],
+    ) -> str:
+        """Return the counter in which the send has a place, "" where nothing is counted."""
+        if not can.windows:
+            return ""
+        now = self._clock.now()
+        if passes_closed(can, template=bool(message.template)):
+            return ""
+        opened = open_windows(can, address, entry.channel, entry.account, now)
+        for each in opened:
+            if each.counter is not None and each.counter.id in held:
+                return each.counter.id
+        for each in opened:
+            if each.counter is None:
+                return ""
+            with suppress(Spent):
+                await self._ledger.take(holds, each.counter)
+                return each.counter.id
+        if opened:
+            raise Unreachable(
+                f"{entry.channel} allows no more messages until this person does something:"
+                " wait for that, or take another channel",
+                code="window_spent",
+            )
+        raise Unreachable(
+            f"{entry.channel} allows no message now: too long ago that this person did something."
+            " Wait for that, or take another channel",
+            code="window_closed",
+        )
+
+    async def _quota(self, counted: Counted, entry: Entry, holds: str, held: set[str]) -> None:
+        counter, quota = counted.counter, counted.quota
+        if counter.id in held:
+            return
+        try:
+            await self._ledger.take(holds, counter)
+        except Spent as spent:
+            left = counter.ends - self._clock.now()
+            said = f"the quota {quota.name} of {entry.channel}:{entry.account} is used up"
+            if left > QUOTA_WAIT:
+                raise Unreachable(
+                    f"{said} until {counter.ends:%Y-%m-%d %H:%M} UTC: send it again then, or take"
+                    " another channel",
+                    code="quota_spent",
+                ) from spent
+            seconds = max(left.total_seconds(), 0.001)
+            if quota.per == "account":
+                self._gate.pause(f"{entry.channel}:{entry.account}", seconds, said)
+            raise Paused(f"{said}; a new period begins soon", seconds) from spent
+
+    # --- loading ---------------------------------------------------------------------------------
+
+    async def _load(self, job: Job) -> tuple[Entry, AddressDoc]:
+        entry = await self._store.table(Entry).get(job.entry)
+        if entry is None or entry.erased:
+            raise Obsolete("the answer was erased")
+        address = await self._store.table(AddressDoc).get(entry.address)
+        if address is None or address.erased:
+            raise Obsolete("the address was erased")
+        return entry, address
+
+    def _of(self, entry: Entry) -> Connector[Any]:
+        connector = self._connector(entry.channel, entry.account)
+        if connector is None:
+            raise Paused(
+                f"the account {entry.channel}:{entry.account} is not configured here", 60.0
+            )
+        return connector
+
+
+def holder(job: Job) -> str:
+    """Return under which name a job has its places; a redriven one is sent, and counts, anew."""
+    return f"{job.id}|{job.args.get('round', 0)}"
+
+
+def _unname(failure: Failure, address: str) -> None:
+    """Take the person out of a vendor's words, and what cannot be waited for out of its times."""
+    try:
+        name = parse_address(address).id
+    except AddressError:
+        name = address
+    failure.reason = masked(failure.reason, address, name)
+    failure.args = (failure.reason,)
+    if isinstance(failure, RateLimited):
+        failure.retry_after = pause_s(failure.retry_after)
+
+
+def _told(accepted: Accepted, job: Job) -> Result:
+    return {
+        "state": str(accepted.state),
+        "vendor_ids": list(accepted.vendor_ids),
+        **_round(job),
+    }
+
+
+def _round(job: Job) -> Result:
+    """What a redriven send says outranks what was said of it before."""
+    return {"round": job.args["round"]} if "round" in job.args else {}
