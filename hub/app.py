@@ -39,6 +39,7 @@ from hub.inbox_writer import InboxWriter
 from hub.intake import Intake
 from hub.jobs import LaneWorkers
 from hub.metrics import Metrics
+from hub.notifications.policy import policy_of
 from hub.outbound import Sender
 from hub.overload import Overload
 from hub.planning.rules import Route, Rules
@@ -98,6 +99,7 @@ class Hub:
         self.metrics = Metrics()
         self.states = States(self.clock, self.metrics)
         self.key = space_key(self.settings)
+        self._notifications = policy_of(self.settings.notifications)
         self.url = ""
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
@@ -403,6 +405,7 @@ class Hub:
             feed_kept=timedelta(days=settings.feed_days),
             # As long as the inbox can be replayed: a command must not run a second time.
             operations_kept=timedelta(days=settings.inbox_days),
+            notifications=self._notifications,
         )
 
     def capabilities_of(self, channel: str) -> Capabilities:
@@ -425,6 +428,7 @@ class Hub:
             self.store,
             lambda channel, account: self.connectors.get((channel, account)),
             self.switches.outbound_on,
+            self.clock,
         )
         dispatcher = Dispatcher(
             self.store,

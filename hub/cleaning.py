@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from hub.documents import Conversation, InboxItem, Job
+from hub.documents import ConsentChange, Conversation, InboxItem, Job, Notice
 from hub.jobs import Result
 from hub.plugin_context import PluginContext
 from hub.plugin_host import PluginHost
@@ -50,6 +50,10 @@ class Cleaner:
                 "received_at": {"$lte": datetime.fromisoformat(job.args["asked_at"])},
             }
         )
+        for kind in (ConsentChange, Notice):  # of what was withdrawn, that it was is kept
+            await self._store.table(kind).delete(
+                {"address": {"$in": addresses}, "position": {"$lte": job.args["up_to"]}}
+            )
         await self._tell_plugins(job, addresses)
         return None
 

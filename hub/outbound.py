@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from hub.clock import Clock, SystemClock
 from hub.contract import Connector, Outgoing
 from hub.documents import AddressDoc, Entry, Job
 from hub.jobs import Obsolete, Paused, Result
+from hub.notifications.gate import may_leave
 from hub.store.interface import Store, StoreError
 from normalizer.drafts import DeliveryState
 from normalizer.outcomes import Accepted, Failure, OutcomeUnknown, Temporary
@@ -24,14 +26,18 @@ IsOn = Callable[[str, str], bool]
 class Sender:
     """Runs ``send`` jobs."""
 
-    def __init__(self, store: Store, connector: Find, outbound_on: IsOn) -> None:
+    def __init__(
+        self, store: Store, connector: Find, outbound_on: IsOn, clock: Clock | None = None
+    ) -> None:
         self._store = store
+        self._clock = clock or SystemClock()
         self._connector = connector
         self._outbound_on = outbound_on
 
     async def run(self, job: Job) -> Result | None:
         try:
             entry, address = await self._load(job)
+            await may_leave(self._store, entry, job, self._clock.now())
         except StoreError as error:  # nothing has left the hub yet
             raise Temporary(str(error)) from error
         if entry.recalled:
@@ -99,6 +105,7 @@ def _outgoing(entry: Entry, address: AddressDoc, job: Job) -> Outgoing:
         event=entry.event,
         data=entry.data,
         sender_name=entry.sender.name,
+        automatic=entry.automatic,
         attempt=job.attempts,
     )
 

@@ -26,6 +26,7 @@ from hub.documents import (
     Thread,
     TicketLink,
 )
+from hub.notifications import consents
 from hub.planning import conversations, identity
 from hub.planning.commands import run_command
 from hub.planning.entries import (
@@ -203,7 +204,8 @@ def _event(ws: Workspace, rules: Rules, item: InboxItem, draft: Event) -> bool:
         vendor_at=draft.at if draft.at != at else None,
         source=item.id,
     )
-    append(ws, rules, entry, address, draft.name, draft.vendor_ids)
+    entry = append(ws, rules, entry, address, draft.name, draft.vendor_ids)
+    consents.hear(ws, rules, address, entry, draft.data.get("purpose"))
     return True
 
 

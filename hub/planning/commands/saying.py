@@ -60,7 +60,7 @@ def _reply(ws: Workspace, rules: Rules, context: Context, args: Reply) -> Result
     customer = identity.canonical_customer(ws, address.customer or "")
     if args.seen_up_to is not None:
         _refuse_if_somebody_spoke(ws, customer, args.seen_up_to)
-    _refuse_unsayable(rules, address.channel, args.parts)
+    refuse_unsayable(rules, address.channel, args.parts)
     conversation = _reply_conversation(ws, rules, customer, address, args)
     thread = args.thread or _thread_of(conversation, address)
     entry = Entry(
@@ -185,7 +185,7 @@ def _refuse_if_somebody_spoke(ws: Workspace, customer: Customer, seen_up_to: int
         )
 
 
-def _refuse_unsayable(rules: Rules, channel: str, parts: tuple[AnyPart, ...]) -> None:
+def refuse_unsayable(rules: Rules, channel: str, parts: tuple[AnyPart, ...]) -> None:
     can = rules.capabilities(channel)
     if not parts:
         raise Refusal("bad-request", "an answer needs at least one part", 422)
@@ -284,7 +284,7 @@ class ChangeEntry(Args, frozen=True, kw_only=True):
 @command("edit", ChangeEntry)
 def _edit(ws: Workspace, rules: Rules, context: Context, args: ChangeEntry) -> Result:
     entry = _own_entry(ws, rules, args.entry, "edit")
-    _refuse_unsayable(rules, entry.channel, args.parts)
+    refuse_unsayable(rules, entry.channel, args.parts)
     data = {"parts": msgspec.to_builtins(args.parts)}
     return _changed(ws, rules, context, entry, AmendmentKind.EDIT, data)
 
