@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import msgspec
 from aiohttp import web
 from msgspec import Meta
 
@@ -33,6 +34,7 @@ class NotificationTemplate(Input, frozen=True, kw_only=True):
     """A text that the vendor approved before, and what goes into its blanks."""
 
     name: Annotated[str, Meta(min_length=1, max_length=200)]
+    language: Annotated[str, Meta(max_length=64, description="As the vendor names it.")] = ""
     params: Annotated[dict[ParamName, ParamText], Meta(max_length=50)] = {}
 
 
@@ -184,7 +186,7 @@ class Notifications:
             if value := getattr(wanted, name):
                 args[name] = value
         if wanted.template is not None:
-            args |= {"template": wanted.template.name, "params": wanted.template.params}
+            args["template"] = msgspec.to_builtins(wanted.template)
         for name in ("not_before", "expires_at"):
             if (at := getattr(wanted, name)) is not None:
                 args[name] = moment(at, name).isoformat()

@@ -154,11 +154,15 @@ async def test_a_repeated_command_makes_it_once_even_when_its_operation_is_forgo
 
 
 async def test_a_template_goes_where_the_channel_has_them(hub: PlannerHarness) -> None:
-    template = {"template": "shipped", "params": {"order": "7"}, "parts": ()}
+    named = {"name": "shipped", "language": "zh", "params": {"order": "7"}}
+    template = {"template": named, "parts": ()}
     customer = await known(hub, channel="approved")
     result = await hub.done("notify", **tell(customer, **template))
     entry = await hub.see(Entry, result["entry"])
-    assert entry.data["template"] == {"name": "shipped", "params": {"order": "7"}}
+    assert entry.data["template"] == named
+    assert entry.parts == (Text(text="[shipped] order: 7"),)
+    result = await hub.done("notify", **tell(customer, template=named))
+    assert (await hub.see(Entry, result["entry"])).parts == SHIPPED
     other = await known(hub, "wu")
     assert await hub.refused("notify", **tell(other, **template)) == (422, "unsupported")
 
@@ -233,7 +237,8 @@ async def test_who_is_refused_is_not_made(hub: PlannerHarness) -> None:
         parts=SHIPPED,
     )
     assert told == (409, "consent-missing")
-    assert await hub.all(Customer) == await hub.all(AddressDoc) == await hub.all(Notice) == []
+    for kind in (Customer, AddressDoc, Notice):
+        assert await hub.store.table(kind).find({}) == []
     assert hub.position == before
 
 
@@ -270,8 +275,13 @@ async def test_it_waits_for_the_morning_of_the_space_or_of_the_customer() -> Non
     there = Profile(attributes={"time_zone": "America/New_York"})
     result = await hub.done("notify", **tell(await known(hub, "wu", profile=there)))
     assert result["due_at"] == "2026-03-02T15:00:00+00:00"
+    wu = await hub.see(AddressDoc, adr(hub, "wu"))
+    xu = await known(hub, "xu", channel="board")  # says nothing of where it is
+    await hub.done("merge", customer=xu, other=wu.customer, evidence=AGENT)
+    result = await hub.done("notify", **tell(xu, address=adr(hub, "xu", "board")))
+    assert result["due_at"] == "2026-03-02T15:00:00+00:00"
     odd = Profile(attributes={"time_zone": "Mars/Base"})
-    result = await hub.done("notify", **tell(await known(hub, "xu", profile=odd)))
+    result = await hub.done("notify", **tell(await known(hub, "yu", profile=odd)))
     assert result["due_at"] == "2026-03-03T00:00:00+00:00"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated, Any, TypeAlias
 
+import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
@@ -36,14 +37,23 @@ from hub.planning.workspace import Workspace
 from normalizer.addresses import AddressError, parse_address
 from normalizer.drafts import DeliveryState, Evidence
 from normalizer.model import Direction, Role, milliseconds
-from normalizer.parts import AnyPart
+from normalizer.parts import AnyPart, Text
 
 Moment: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 PRIVATE_CHANNEL = "hub"
+ZONE_ATTRIBUTES = ("time_zone", "zoneinfo")  # ours; OpenID Connect's
 KEPT = timedelta(days=90)  # a notice, behind the moment from which on it may leave
 FARTHEST = timedelta(days=90)  # how far ahead something can be asked for
 ROUNDS = 10  # looks for a moment that suits both caps and quiet hours
+
+
+class NotifyTemplate(Args, frozen=True, kw_only=True):
+    """A text that the vendor approved before, and what goes into its blanks."""
+
+    name: str
+    language: str = ""
+    params: dict[str, str] = {}
 
 
 class Notify(Args, frozen=True, kw_only=True):
@@ -59,8 +69,7 @@ class Notify(Args, frozen=True, kw_only=True):
     channel: str = ""
     account: str = ""
     parts: tuple[AnyPart, ...] = ()
-    template: str = ""
-    params: dict[str, str] = {}
+    template: NotifyTemplate | None = None
     subject: str = ""
     sender_name: str = ""
     not_before: Moment | None = None
@@ -92,7 +101,7 @@ def _notify(ws: Workspace, rules: Rules, context: Context, args: Notify) -> Resu
         account=account,
         direction=Direction.OUT,
         sender=EntrySender(role=Role.SYSTEM, name=args.sender_name, ref=context.actor.id),
-        parts=args.parts,
+        parts=args.parts or _shown(args.template),
         subject=args.subject,
         event=NOTIFICATION,
         data=_data(notice, args),
@@ -128,6 +137,14 @@ def _lane(notice: Notice) -> str:
     return f"notify:{notice.address}:{notice.purpose}:{due}"
 
 
+def _shown(template: NotifyTemplate | None) -> tuple[AnyPart, ...]:
+    """Return what the timeline shows of a template whose words nobody told us."""
+    if template is None:
+        return ()
+    blanks = ", ".join(f"{name}: {value}" for name, value in template.params.items())
+    return (Text(text=f"[{template.name}] {blanks}".strip()),)
+
+
 def _result(ws: Workspace, entry: Entry, notice: Notice | None) -> Result:
     address = ws.get(AddressDoc, entry.address) if entry.address else None
     return {
@@ -143,7 +160,7 @@ def _data(notice: Notice, args: Notify) -> dict[str, Any]:
     if notice.expires_at is not None:
         data["expires_at"] = notice.expires_at.isoformat()
     if args.template:
-        data["template"] = {"name": args.template, "params": args.params}
+        data["template"] = msgspec.to_builtins(args.template)
     return data
 
 
@@ -169,9 +186,9 @@ def _refuse_impossible_times(rules: Rules, args: Notify) -> None:
 
 
 def _refuse_what_cannot_be_said(rules: Rules, channel: str, args: Notify) -> None:
-    if args.template and not rules.capabilities(channel).templates:
+    if args.template is not None and not rules.capabilities(channel).templates:
         raise Refusal("unsupported", f"{channel} has no templates: send parts", 422)
-    if args.parts or not args.template:  # with a template, parts show what it will say
+    if args.parts or args.template is None:  # with a template, parts show what it will say
         refuse_unsayable(rules, channel, args.parts)
 
 
@@ -204,8 +221,7 @@ def _when(
 ) -> Notice:
     """Decide when it leaves. Raises Refusal when that is too late, or once too often."""
     quiet = purpose.quiet if args.respect_quiet_hours else None
-    zone_name = _zone_name(customer, address) or rules.notifications.time_zone
-    zone = zone_of(zone_name, rules.notifications.time_zone)
+    zone = zone_of(*_zone_names(ws, customer, address), rules.notifications.time_zone)
 
     def suits(at: datetime) -> datetime:
         return quiet.over_at(at, zone) if quiet is not None else at
@@ -245,11 +261,17 @@ def _when(
     )
 
 
-def _zone_name(customer: Customer, address: AddressDoc) -> str:
-    for profile in (address.profile, customer.profile):
-        if profile is not None and profile.attributes.get("time_zone"):
-            return profile.attributes["time_zone"]
-    return ""
+def _zone_names(ws: Workspace, customer: Customer, address: AddressDoc) -> list[str]:
+    """Return the time zones that profiles name: the address's own first, then the newest."""
+    docs = {doc.id: doc for doc in ws.find(AddressDoc, ("id", "in", customer.addresses))}
+    others = [docs[ident] for ident in reversed(customer.addresses) if ident in docs]
+    profiles = [doc.profile for doc in (address, *others)]
+    return [
+        profile.attributes[name]
+        for profile in profiles
+        for name in ZONE_ATTRIBUTES
+        if profile is not None and name in profile.attributes
+    ]
 
 
 def _leaving(ws: Workspace, customer: Customer, purpose: Purpose, at: datetime) -> list[datetime]:
