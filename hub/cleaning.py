@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from hub.documents import ConsentChange, Conversation, InboxItem, Job, Notice
+from hub.documents import Conversation, InboxItem, Job
 from hub.jobs import Result
+from hub.notifications.erasing import consent_items, forget
 from hub.plugin_context import PluginContext
 from hub.plugin_host import PluginHost
 from hub.services import HubServices
@@ -50,10 +51,10 @@ class Cleaner:
                 "received_at": {"$lte": datetime.fromisoformat(job.args["asked_at"])},
             }
         )
-        for kind in (ConsentChange, Notice):  # of what was withdrawn, that it was is kept
-            await self._store.table(kind).delete(
-                {"address": {"$in": addresses}, "position": {"$lte": job.args["up_to"]}}
-            )
+        items = await consent_items(self._store, addresses, job.args["up_to"])
+        for start in range(0, len(items), CHUNK):
+            await self._redact({"_id": {"$in": items[start : start + CHUNK]}})
+        await forget(self._store, addresses, job.args["up_to"])
         await self._tell_plugins(job, addresses)
         return None
 

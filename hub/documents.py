@@ -399,6 +399,7 @@ class ConsentChange(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={
     at: datetime
     recorded_at: datetime
     position: int
+    item: str = ""  # in_ that it came in
     source: str = ""
     evidence: Evidence | None = None
     actor: str = ""

@@ -175,12 +175,11 @@ class Notifications:
         return answer(accepted, 202, {"Location": f"/api/v1/entries/{made}"})
 
     async def _arguments(self, caller: ApiKey, wanted: NotificationInput) -> dict[str, Any]:
-        channel, account = self._account(wanted.channel)
         args: dict[str, Any] = {
             "purpose": wanted.purpose,
             "parts": await command_parts(wanted.parts, self._hub.store.blobs, caller),
             "respect_quiet_hours": wanted.respect_quiet_hours,
-            **await self._whom(caller, wanted, channel, account),
+            **await self._whom(caller, wanted),
         }
         for name in ("subject", "sender_name"):
             if value := getattr(wanted, name):
@@ -192,20 +191,13 @@ class Notifications:
                 args[name] = moment(at, name).isoformat()
         return args
 
-    def _account(self, named: str) -> tuple[str, str]:
-        """Read ``channel`` or ``channel:account``. Raises Refusal(422) for what is not ours."""
-        if not named:
-            return "", ""
-        channel, _, account = named.partition(":")
-        known = [key for name, key in self._hub.connectors if name == channel]
-        if not known or (account and account not in known):
-            raise Refusal("bad-request", f"no account of ours is {named}", 422)
-        return channel, account
+    async def _whom(self, caller: ApiKey, wanted: NotificationInput) -> dict[str, Any]:
+        """Return who is told and by which account, as far as it has to be said.
 
-    async def _whom(
-        self, caller: ApiKey, wanted: NotificationInput, channel: str, account: str
-    ) -> dict[str, Any]:
-        """Return who is told and by which account, as far as it has to be said."""
+        What is returned for an address follows from the request alone, so that its repetition
+        under the same Idempotency-Key is the same, though the address is known by then.
+        """
+        channel, account = self._account(wanted.channel)
         whom: dict[str, Any] = {}
         if wanted.customer is not None:
             person = await self._people.find(caller, wanted.customer)
@@ -214,12 +206,10 @@ class Notifications:
             raise Refusal("bad-request", "name a customer or an address", 422)
         if wanted.address:
             ident, text = self._address(wanted.address)
-            known = await self._hub.store.table(AddressDoc).get(ident)
-            self._refuse_other_channel(text or (known.address if known else ""), channel)
-            if known is None or known.erased:
-                channel, account = self._first_contact(channel, account, text)
+            channel, account = self._reached_by(text, channel, account)
             whom["address"] = text or ident
-            await self._refuse_foreign(caller, known, channel, account)
+            if caller.limited:
+                await self._refuse_foreign(caller, ident, channel, account)
         elif caller.limited:
             reached = [
                 doc
@@ -232,6 +222,17 @@ class Notifications:
                 raise Refusal("unreachable", "this key reaches no address of this customer there")
             whom["address"] = reached[0].id
         return whom | {"channel": channel, "account": account}
+
+    def _account(self, named: str) -> tuple[str, str]:
+        """Read ``channel`` or ``channel:account``. Raises Refusal(422) for what is not ours."""
+        channel, _, account = named.partition(":")
+        known = self._accounts(channel)
+        if named and (not known or (account and account not in known)):
+            raise Refusal("bad-request", f"no account of ours is {named}", 422)
+        return channel, account
+
+    def _accounts(self, channel: str) -> list[str]:
+        return [key for name, key in self._hub.connectors if name == channel]
 
     def _address(self, named: str) -> tuple[str, str]:
         """Return the id of an address, and its canonical text where that was named."""
@@ -252,39 +253,28 @@ class Notifications:
             raise Refusal("bad-request", f"address: {error}", 422) from error
         return self._hub.key.hashed("adr", text), text
 
-    def _refuse_other_channel(self, text: str, channel: str) -> None:
-        """Refuse to write to a channel's own address by another one."""
-        scheme = text.partition(":")[0]
-        if channel not in ("", scheme) and any(name == scheme for name, _ in self._hub.connectors):
-            raise Refusal("bad-request", f"this address is reached by {scheme}", 422)
-
-    def _first_contact(self, channel: str, account: str, text: str) -> tuple[str, str]:
-        """Return by whom an address is reached from which nobody was heard."""
-        parsed = parse_address(text) if text else None
-        if parsed is not None and parsed.account:  # an address of one account is reached by it
-            own = (parsed.scheme, parsed.account)
-            if own not in self._hub.connectors or account not in ("", parsed.account):
-                raise Refusal("bad-request", "no account of ours reaches this address", 422)
-            return own
-        accounts = [key for name, key in self._hub.connectors if name == channel]
-        if channel and not account:
-            if len(accounts) != 1:
-                raise Refusal(
-                    "bad-request", f"{channel} has several accounts: name one, {channel}:...", 422
-                )
-            account = accounts[0]
+    def _reached_by(self, text: str, channel: str, account: str) -> tuple[str, str]:
+        """Return the account that the address itself names, or the only one of the channel."""
+        address = parse_address(text) if text else None
+        if address is not None and self._accounts(address.scheme):
+            ours = [account] if account else self._accounts(address.scheme)
+            if channel not in ("", address.scheme) or address.account not in ("", *ours):
+                raise Refusal("bad-request", "no account of ours reaches this address there", 422)
+            if address.account:
+                return address.scheme, address.account
+        accounts = self._accounts(channel)
+        if channel and not account and len(accounts) == 1:
+            return channel, accounts[0]
         return channel, account
 
-    async def _refuse_foreign(
-        self, caller: ApiKey, known: AddressDoc | None, channel: str, account: str
-    ) -> None:
+    async def _refuse_foreign(self, caller: ApiKey, ident: str, channel: str, account: str) -> None:
         """A limited key writes by its own accounts, to addresses that it sees."""
-        if not caller.limited:
-            return
+        known = await self._hub.store.table(AddressDoc).get(ident)
         if known is not None and not known.erased:
             if not await self._people.visible_addresses(caller, [known]):
                 raise Refusal("not-found", "there is no such address", 404)
-            channel, account = channel or known.channel, account or known.account
+            if channel in ("", known.channel):
+                channel, account = known.channel, account or known.account
         if not caller.sees(channel, account):
             raise Refusal("forbidden", "this key does not write by that account", 403)
 

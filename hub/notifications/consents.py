@@ -109,6 +109,7 @@ def record(
             at=word.at,
             recorded_at=rules.now,
             position=ws.position,
+            item=item,
             source=word.source,
             evidence=word.evidence,
             actor=word.actor,

@@ -17,6 +17,7 @@ from hub.documents import (
     Conversation,
     Customer,
     Entry,
+    InboxItem,
     Job,
     Notice,
 )
@@ -327,6 +328,9 @@ async def test_erasing_takes_all_but_the_withdrawal_and_what_waits_does_not_leav
         return not await store.table(ConsentChange).find({})
 
     await hub.until("the ledger's lines to go", cleaned)
+    items = await store.table(InboxItem).find({"door": "api"})
+    assert items
+    assert not any(b"box ticked" in item.drafts for item in items)
     assert await store.table(Notice).find({}) == []
     held = {each.purpose: each for each in await store.table(Consent).find({})}
     assert held["transactional"].state == "withdrawn"
@@ -403,7 +407,7 @@ async def test_an_address_nobody_has_seen_needs_an_account_that_reaches_it(
     unknown = await hub.post(POST, body)
     assert (unknown.status, unknown.problem) == (409, "unreachable")
     unclear = await hub.post(POST, {**body, "channel": "sample"})
-    assert (unclear.status, unclear.problem) == (422, "bad-request")
+    assert (unclear.status, unclear.problem) == (409, "unreachable")
     foreign = await hub.post(POST, {**body, "channel": "pigeon"})
     assert (foreign.status, foreign.problem) == (422, "bad-request")
     reached = await hub.post(POST, {**body, "channel": "sample:second"})
@@ -412,8 +416,28 @@ async def test_an_address_nobody_has_seen_needs_an_account_that_reaches_it(
         "sample",
         "second",
     )
-    ours = {**body, "address": str(hub.address("x", "third"))}
-    assert (await hub.post(POST, ours)).status == 422
+    again = await hub.post(POST, body)  # known by now
+    assert again.json["entry"]["account"] == "second"
+    for more in (
+        {"address": str(hub.address("x", "third"))},
+        {"address": str(hub.address("x")), "channel": "sample:second"},
+    ):
+        refused = await hub.post(POST, {**body, **more})
+        assert (refused.status, refused.problem) == (422, "bad-request")
+
+
+async def test_a_first_contact_that_is_repeated_is_the_same_request(hub: RunningHub) -> None:
+    """Though its address is known the second time."""
+    for address, channel in (
+        (str(hub.address("new")), ""),
+        ("new@example.com", "sample:main"),
+        ("138 0013 8000", "sample:second"),
+    ):
+        body = {"address": address, "channel": channel, "purpose": "transactional", "parts": TEXT}
+        answers = [await hub.post(POST, body, once=channel or "k") for _ in range(2)]
+        assert [each.status for each in answers] == [202, 202], answers
+        assert answers[0].json["entry_id"] == answers[1].json["entry_id"]
+    assert len(await hub.hub.store.table(Notice).find({})) == 3
 
 
 async def test_odd_requests_are_refused(hub: RunningHub) -> None:
