@@ -43,6 +43,7 @@ from hub.inbox_writer import InboxWriter
 from hub.intake import Intake
 from hub.jobs import LaneWorkers
 from hub.metrics import Metrics
+from hub.notifications.policy import policy_of
 from hub.outbound import AccountGate, Sender
 from hub.overload import Overload
 from hub.planning.rules import Route, Rules
@@ -102,6 +103,7 @@ class Hub:
         self.metrics = Metrics()
         self.states = States(self.clock, self.metrics)
         self.key = space_key(self.settings)
+        self._notifications = policy_of(self.settings.notifications)
         self.url = ""
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
@@ -419,6 +421,7 @@ class Hub:
             feed_kept=timedelta(days=settings.feed_days),
             # As long as the inbox can be replayed: a command must not run a second time.
             operations_kept=timedelta(days=settings.inbox_days),
+            notifications=self._notifications,
         )
 
     def capabilities_of(self, channel: str) -> Capabilities:

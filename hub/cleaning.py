@@ -7,6 +7,7 @@ from datetime import datetime
 
 from hub.documents import Conversation, InboxItem, Job
 from hub.jobs import Result
+from hub.notifications.erasing import consent_items, forget
 from hub.plugin_context import PluginContext
 from hub.plugin_host import PluginHost
 from hub.services import HubServices
@@ -50,6 +51,10 @@ class Cleaner:
                 "received_at": {"$lte": datetime.fromisoformat(job.args["asked_at"])},
             }
         )
+        items = await consent_items(self._store, addresses, job.args["up_to"])
+        for start in range(0, len(items), CHUNK):
+            await self._redact({"_id": {"$in": items[start : start + CHUNK]}})
+        await forget(self._store, addresses, job.args["up_to"])
         await self._tell_plugins(job, addresses)
         return None
 

@@ -399,6 +399,71 @@ class DeadLetter(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id
     attempts: int = 1
 
 
+# --- writing to people who did not ask -----------------------------------------------------------
+
+
+class Consent(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """What an address said last about a purpose. The id is the HMAC of both.
+
+    An erasure leaves what was withdrawn, without its evidence: it goes on to hold.
+    """
+
+    collection: ClassVar[str] = "consents"
+    indexes: ClassVar[tuple[Index, ...]] = (Index((("address", 1),)),)
+    sealed: ClassVar[tuple[str, ...]] = ("evidence",)
+
+    address: str
+    purpose: str  # "*" is all of them
+    state: str  # granted, withdrawn, unknown
+    at: datetime  # when it was said
+    source: str = ""  # where: a web form, a shop's system, chat:main
+    evidence: Evidence | None = None
+    actor: str = ""  # who told the hub
+
+
+class ConsentChange(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """One line of the ledger: appended, never changed; only an erasure takes it away."""
+
+    collection: ClassVar[str] = "consent_changes"
+    indexes: ClassVar[tuple[Index, ...]] = (Index((("address", 1), ("position", -1))),)
+    sealed: ClassVar[tuple[str, ...]] = ("evidence",)
+
+    address: str
+    purpose: str
+    state: str
+    at: datetime
+    recorded_at: datetime
+    position: int
+    item: str = ""  # in_ that it came in
+    source: str = ""
+    evidence: Evidence | None = None
+    actor: str = ""
+
+
+class Notice(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """What a notification may do, fixed when it was asked for. The id is its entry's.
+
+    Frequency caps count them; the worker reads its own just before it sends.
+    """
+
+    collection: ClassVar[str] = "notices"
+    indexes: ClassVar[tuple[Index, ...]] = (
+        Index((("address", 1), ("purpose", 1), ("due_at", 1))),
+        Index((("expire_at", 1),), expires=True),
+    )
+
+    address: str
+    purpose: str
+    due_at: datetime  # not before
+    position: int
+    needs_grant: bool = False
+    expires_at: datetime | None = None  # of no use to the customer from then on
+    quiet_hours: str = "none"
+    time_zone: str = ""
+    cancelled_at: datetime | None = None
+    expire_at: datetime | None = None  # of this document
+
+
 class FeedRow(Doc, frozen=True, kw_only=True, omit_defaults=True):
     """A reference to what changed; rendered on reading. The id is the position."""
 
@@ -468,6 +533,9 @@ CORE: tuple[type[Doc], ...] = (
     Reservation,
     TicketMap,
     DeadLetter,
+    Consent,
+    ConsentChange,
+    Notice,
     FeedRow,
     Operation,
     State,

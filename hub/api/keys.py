@@ -32,6 +32,8 @@ SCOPES: dict[str, str] = {
     "customers:read": "Find customers; read their profiles, addresses and timelines.",
     "customers:write": "Link, merge and separate customers; write notes about them.",
     "replies:write": "Answer customers; edit, recall and confirm messages; show typing.",
+    "notifications:write": "Tell customers something they did not ask for; cancel it.",
+    "consents:write": "Record what customers agreed to, and what they do not want.",
     "conversations:read": "List and read conversations.",
     "conversations:write": "Claim, transfer, tag, close, split and join conversations.",
     "attachments:read": "Download attachments and make links to them.",

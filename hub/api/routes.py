@@ -13,6 +13,7 @@ from hub.api.access import ACCESS, ANYBODY, PUBLIC, Access
 from hub.api.account_life import AccountLife
 from hub.api.accounts import Accounts
 from hub.api.attachments import Attachments, UploadDoc
+from hub.api.consents import Consents
 from hub.api.conversations import Conversations
 from hub.api.cursors import Cursors
 from hub.api.customers import Customers
@@ -20,6 +21,7 @@ from hub.api.dead_letters import DeadLetters
 from hub.api.identity import Identity
 from hub.api.key_routes import KeyRoutes
 from hub.api.keys import ApiKeyDoc
+from hub.api.notifications import Notifications
 from hub.api.openapi import document
 from hub.api.operations import Commands, Operations
 from hub.api.people import People
@@ -70,6 +72,8 @@ def core_routes(hub: Running, access: Access) -> list[PluginRoute]:
         *Customers(hub, people, cursors).routes(),
         *Timelines(hub, people, cursors, latest).routes(),
         *Replies(hub, people, commands, latest).routes(),
+        *Notifications(hub, people, commands).routes(),
+        *Consents(hub, people, commands).routes(),
         *Identity(hub, people, commands).routes(),
         *Conversations(hub, people, cursors, commands).routes(),
         *Attachments(hub, people).routes(),

@@ -12,6 +12,7 @@ from .describe import SettingRow, describe, settings_page, settings_table
 from .fields import Cidr, HttpUrl, Key32, Name
 from .hub_settings import ConversationSettings, HubSettings
 from .loader import load, load_text
+from .notification_settings import NotificationSettings, PurposeSettings
 from .problems import ConfigError, KeyPath, Problem, Wrong, did_you_mean
 from .reader import parse_settings
 from .secret import Secret
@@ -31,7 +32,9 @@ __all__ = [
     "Key32",
     "KeyPath",
     "Name",
+    "NotificationSettings",
     "Problem",
+    "PurposeSettings",
     "RawTable",
     "Secret",
     "SettingRow",

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from .fields import Cidr, HttpUrl, Key32, Name
+from .notification_settings import NotificationSettings
 from .problems import Wrong
 from .secret import Secret
 
@@ -314,6 +315,9 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     conversations: Annotated[
         ConversationSettings, Meta(description="Settings of conversations.")
     ] = ConversationSettings()
+    notifications: Annotated[
+        NotificationSettings, Meta(description="Settings of notifications.")
+    ] = NotificationSettings()
 
     def __post_init__(self) -> None:
         if self.public_url is not None:

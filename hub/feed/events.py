@@ -99,6 +99,16 @@ class AccountData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     lag_s: float | None = None
 
 
+class ConsentData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was said last about a purpose, for one address. The purpose ``*`` is all of them."""
+
+    customer: str
+    address: str
+    purpose: str
+    state: str
+    source: str = ""
+
+
 class EventType(msgspec.Struct, frozen=True):
     """One type of event. ``name`` is the type without the prefix and the version."""
 
@@ -132,6 +142,7 @@ TYPES: Mapping[str, EventType] = {
             "customer.link_suggested", "An address may be a customer's; decide.", CustomerData
         ),
         EventType("customer.erased", "A customer was erased.", CustomerData),
+        EventType("consent.changed", "A customer agreed, or does not any more.", ConsentData),
         EventType("conversation.opened", "A conversation began.", ConversationData),
         EventType("conversation.updated", "Assignee, tags, priority, snooze.", ConversationData),
         EventType("conversation.closed", "A conversation ended.", ConversationData),
@@ -250,6 +261,8 @@ def _data_of(kind: EventType, row: FeedRow, loaded: Loaded) -> msgspec.Struct | 
         return _customer_data(row, loaded)
     if kind.data is AccountData:
         return msgspec.convert({**row.data, "account": row.ref}, AccountData)
+    if kind.data is ConsentData:
+        return _consent_data(row, loaded)
     conversation = loaded.conversations.get(row.conversation or "")
     if conversation is None or conversation.closed_by == "erased":
         return None
@@ -294,6 +307,20 @@ def _customer_data(row: FeedRow, loaded: Loaded) -> CustomerData | None:
         evidence=str(told.get("evidence", "")),
         trust=str(told.get("trust", "")),
         refused=str(told.get("refused", "")),
+    )
+
+
+def _consent_data(row: FeedRow, loaded: Loaded) -> ConsentData | None:
+    customer = loaded.customers.get(row.customer or "")
+    if customer is None or customer.erased:
+        return None
+    told = row.data
+    return ConsentData(
+        customer=customer.id,
+        address=row.address or "",
+        purpose=str(told.get("purpose", "")),
+        state=str(told.get("state", "")),
+        source=str(told.get("source", "")),
     )
 
 

@@ -42,6 +42,7 @@ _TOLD: dict[str, dict[str, Any]] = {
     "customer.merged": {"link": "lnk_01jnb2h0a1b2c3d4e5f6g7h8j9", "into": _OTHER},
     "customer.split": {"link": "lnk_01jnb2h0a1b2c3d4e5f6g7h8j9"},
     "customer.link_suggested": {"trust": "seen", "evidence": "caller_id", "customer": _OTHER},
+    "consent.changed": {"purpose": "marketing", "state": "withdrawn", "source": "wechat:shop"},
     "conversation.closed": {"reason": "solved"},
     "conversation.entry_moved": {"from": "cnv_01jnb1z0a1b2c3d4e5f6g7h8j9"},
     "account.state_changed": {
@@ -81,7 +82,7 @@ def _row(name: str, position: int) -> FeedRow:
     elif about_entry:
         ref = _REFS.get(name, _ENTRY)
     else:
-        ref = _CUSTOMER if area == "customer" else _CONVERSATION
+        ref = _CUSTOMER if area in ("customer", "consent") else _CONVERSATION
     if area == "account":
         return FeedRow(
             id=position,
@@ -101,7 +102,7 @@ def _row(name: str, position: int) -> FeedRow:
         at=_AT,
         recorded_at=_AT + timedelta(milliseconds=120),
         customer=_CUSTOMER,
-        conversation=None if area == "customer" else _CONVERSATION,
+        conversation=None if area in ("customer", "consent") else _CONVERSATION,
         address=_ADDRESS,
         ref=ref,
         channel=channel if about_entry else "",

@@ -16,6 +16,7 @@ from hub.documents import AddressDoc, Conversation, Customer, Entry, FeedRow
 from hub.feed.access import Rights, Selection
 from hub.feed.cursors import Cursor, CursorExpired
 from hub.feed.events import (
+    ConsentData,
     ConversationData,
     CustomerData,
     EntryData,
@@ -189,7 +190,9 @@ class Reader:
                 )
             ),
             customers=await table(Customer).get_many(
-                dict.fromkeys(row.customer for row, kind in kinds if kind is CustomerData)
+                dict.fromkeys(
+                    row.customer for row, kind in kinds if kind in (CustomerData, ConsentData)
+                )
             ),
         )
 

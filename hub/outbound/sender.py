@@ -1,7 +1,7 @@
 """One attempt to send an answer: load it, see whether it may leave, hand it over, tell.
 
-    1 load the entry -> 2 may it leave: recalled, switches, windows, quotas (their places are
-    taken) -> 3 the connector's send -> 4 what follows for the places and the account
+    1 load the entry -> 2 may it leave: recalled, switches, consent, windows, quotas (their
+    places are taken) -> 3 the connector's send -> 4 what follows for the places and the account
 
 A place is kept where the vendor took the message or nobody knows, and given back where it surely
 was not sent.
@@ -19,6 +19,7 @@ from hub.clock import Clock
 from hub.contract import Connector, Outgoing
 from hub.documents import AddressDoc, Entry, Job
 from hub.jobs import Obsolete, Paused, Result
+from hub.notifications.gate import may_leave
 from hub.outbound.gate import AccountGate, pause_s
 from hub.outbound.ledger import Ledger, Spent
 from hub.outbound.loading import outgoing
@@ -71,6 +72,7 @@ class Sender:
                 raise Obsolete(reason, {**_RECALLED, **_round(job)})
             if not self._outbound_on(entry.channel, entry.account):
                 raise Paused(f"sending is switched off for {entry.channel}:{entry.account}")
+            await may_leave(self._store, entry, job, self._clock.now())
             connector = self._of(entry)
             message = await outgoing(self._store, entry, address, job)
             if message.template and not connector.capabilities.templates:

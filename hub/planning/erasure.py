@@ -24,6 +24,7 @@ from hub.documents import (
     Link,
     Thread,
 )
+from hub.notifications import consents
 from hub.planning.identity import ERASED
 from hub.planning.rules import Refusal, Rules, tell
 from hub.planning.workspace import Workspace
@@ -150,6 +151,7 @@ def _erase_customer(ws: Workspace, rules: Rules, customer: Customer, asked_at: d
         )
     if customer.addresses:
         _erase_addresses(ws, customer.addresses, asked_at)
+        consents.erase(ws, rules, customer.addresses)
     for each in doomed:
         ws.put(
             Customer(

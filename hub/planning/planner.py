@@ -29,6 +29,7 @@ from hub.documents import (
     Thread,
     TicketLink,
 )
+from hub.notifications import consents
 from hub.planning import conversations, identity
 from hub.planning.commands import run_command
 from hub.planning.echoes import decide, is_echo
@@ -213,9 +214,10 @@ def _event(ws: Workspace, rules: Rules, item: InboxItem, draft: Event) -> bool:
         vendor_at=draft.at if draft.at != at else None,
         source=item.id,
     )
-    append(ws, rules, entry, address, draft.name, draft.vendor_ids)
+    entry = append(ws, rules, entry, address, draft.name, draft.vendor_ids)
     if item.door != "import":
         _windows(ws, rules, item, address, at, {draft.name})
+    consents.hear(ws, rules, address, entry, draft.data.get("purpose"))
     return True
 
 

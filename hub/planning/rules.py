@@ -9,6 +9,7 @@ import msgspec
 
 from hub.documents import FeedRow
 from hub.ids import SpaceKey
+from hub.notifications.policy import DEFAULT, Policy
 from hub.planning.workspace import Workspace
 from normalizer.capabilities import Capabilities
 
@@ -49,6 +50,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     reopen: timedelta = timedelta(hours=24)
     feed_kept: timedelta = timedelta(days=30)
     operations_kept: timedelta = timedelta(days=7)
+    notifications: Policy = DEFAULT
 
     def policy(self, channel: str, account: str) -> str:
         """Return which messages share a conversation: customer, thread or channel."""

@@ -17,6 +17,8 @@ from hub.api.timelines import behind
 from hub.documents import (
     CORE,
     AmendmentDoc,
+    Consent,
+    ConsentChange,
     Conversation,
     Customer,
     DeadLetter,
@@ -25,6 +27,7 @@ from hub.documents import (
     FeedRow,
     InboxItem,
     Job,
+    Notice,
     TicketMap,
 )
 from hub.feed.reader import BY_CUSTOMER
@@ -104,6 +107,17 @@ def documents() -> list[Doc]:
                 requester="r",
                 ticket=str(n),
             ),
+            ConsentChange(
+                id=f"cch_{n:04}",
+                address=address,
+                purpose="marketing",
+                state="granted",
+                at=at,
+                recorded_at=at,
+                position=n,
+            ),
+            Consent(id=f"con_{n:04}", address=address, purpose="marketing", state="granted", at=at),
+            Notice(id=f"ent_{n:04}", address=address, purpose="marketing", due_at=at, position=n),
             DeadLetter(
                 id=f"ded_{n:04}",
                 kind="job",
@@ -171,6 +185,23 @@ QUERIES = {
     ),
     "switches: held items": Query(
         InboxItem, {"channel": "chat", "account": "second", "held": True}, most=30
+    ),
+    "router: notices that a cap counts": Query(
+        Notice,
+        {
+            "address": {"$in": ADDRESSES[7:9]},
+            "purpose": "marketing",
+            "due_at": {"$gt": NOW + timedelta(seconds=300)},
+        },
+        most=4,
+    ),
+    "gate: what an address said": Query(Consent, {"address": ADDRESSES[7]}, most=EACH),
+    "consents: the newest words": Query(
+        ConsentChange,
+        {"address": {"$in": ADDRESSES[7:9]}},
+        [("position", -1)],
+        3,
+        most=3 + 2,
     ),
     "feed: everything behind a position": Query(
         FeedRow, {"_id": {"$gt": 300, "$lte": 600}}, [("_id", 1)], 50, most=50

@@ -16,6 +16,8 @@ from hub.documents import (
     CORE,
     AddressDoc,
     AmendmentDoc,
+    Consent,
+    ConsentChange,
     Customer,
     DeadLetter,
     Doc,
@@ -30,7 +32,7 @@ from hub.store.codec import FieldCipher
 from hub.store.interface import StoreError, Unavailable
 from hub.store.memory import MemoryStore
 from normalizer.addresses import Address, canonical, parse_address
-from normalizer.drafts import Amendment, AmendmentKind, Profile, Sender, Target
+from normalizer.drafts import Amendment, AmendmentKind, Evidence, Profile, Sender, Target
 from normalizer.model import Role
 from tests.planners.harness import PlannerHarness, said
 from tests.store.spaces import NOW, Kind, Space, item, open_space
@@ -71,6 +73,24 @@ DOCS: list[Doc] = [
         position=2,
         at=NOW,
         by=EntrySender(role=Role.AGENT, name=AGENT),
+    ),
+    Consent(
+        id="con_1",
+        address=ADDRESS.id,
+        purpose="marketing",
+        state="granted",
+        at=NOW,
+        evidence=Evidence(kind="form", note=f"{NAME}, {MAIL}"),
+    ),
+    ConsentChange(
+        id="cch_1",
+        address=ADDRESS.id,
+        purpose="marketing",
+        state="granted",
+        at=NOW,
+        recorded_at=NOW,
+        position=3,
+        evidence=Evidence(kind="form", note=f"{NAME}, {MAIL}"),
     ),
     item(id="in_1", raw=RAW.encode(), drafts=NAME.encode(), failed=f"ValueError: {PHONE}"),
     DeadLetter(

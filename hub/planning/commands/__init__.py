@@ -3,7 +3,7 @@
 :mod:`registry` has what all commands share; the others register theirs when they are imported.
 """
 
-from hub.planning.commands import accounts, handling, people, saying
+from hub.planning.commands import accounts, handling, notifying, people, saying
 from hub.planning.commands.registry import (
     command_entry_id,
     command_names,
@@ -18,6 +18,7 @@ __all__ = [
     "command_names",
     "digest",
     "handling",
+    "notifying",
     "operation_id",
     "people",
     "run_command",

@@ -80,7 +80,7 @@ def _reply(ws: Workspace, rules: Rules, context: Context, args: Reply) -> Result
     if args.template is not None:
         args = _by_template(rules, address.channel, args, args.template)
     else:
-        _refuse_unsayable(rules, address.channel, args.parts)
+        refuse_unsayable(rules, address.channel, args.parts)
     conversation = _reply_conversation(ws, rules, customer, address, args)
     thread = args.thread or _thread_of(conversation, address)
     entry = Entry(
@@ -218,7 +218,7 @@ def _by_template(rules: Rules, channel: str, args: Reply, template: ReplyTemplat
     return replace(args, parts=(Text(text=shown),), data={**args.data, "template": kept})
 
 
-def _refuse_unsayable(rules: Rules, channel: str, parts: tuple[AnyPart, ...]) -> None:
+def refuse_unsayable(rules: Rules, channel: str, parts: tuple[AnyPart, ...]) -> None:
     can = rules.capabilities(channel)
     if not parts:
         raise Refusal("bad-request", "an answer needs at least one part", 422)
@@ -317,7 +317,7 @@ class ChangeEntry(Args, frozen=True, kw_only=True):
 @command("edit", ChangeEntry)
 def _edit(ws: Workspace, rules: Rules, context: Context, args: ChangeEntry) -> Result:
     entry = _own_entry(ws, rules, args.entry, "edit")
-    _refuse_unsayable(rules, entry.channel, args.parts)
+    refuse_unsayable(rules, entry.channel, args.parts)
     data = {"parts": msgspec.to_builtins(args.parts)}
     return _changed(ws, rules, context, entry, AmendmentKind.EDIT, data)
 

@@ -1,0 +1,1 @@
+"""Notifications: consent, quiet hours, caps; pure, in a planner, and through a whole hub."""
