@@ -38,6 +38,8 @@ from hub.ids import new_id
 from hub.inbox_writer import InboxWriter
 from hub.intake import Intake
 from hub.jobs import LaneWorkers
+from hub.media.running import MediaLanes
+from hub.media.safe_fetch import SafeFetcher
 from hub.metrics import Metrics
 from hub.outbound import Sender
 from hub.overload import Overload
@@ -234,6 +236,8 @@ class Hub:
             timeout=aiohttp.ClientTimeout(total=HTTP_TOTAL_S, connect=HTTP_CONNECT_S)
         )
         self._stack.push_async_callback(http.close)
+        fetcher = SafeFetcher(self.clock, settings.media.private_hosts)
+        self._stack.push_async_callback(fetcher.close)
         self.intake = Intake(
             self.writer,
             self.store.blobs,
@@ -253,6 +257,7 @@ class Hub:
             self.states,
             reply_wait_s=settings.reply_wait_s,
             default_region=settings.default_region,
+            fetcher=fetcher,
         )
         self._spawn(self.services.listen_to_signals(), "signals")
 
@@ -416,8 +421,9 @@ class Hub:
         operations = [doc.id for doc in batch.docs if isinstance(doc, Operation)]
         if operations:
             self.services.landed(operations)
-        if hasattr(self, "workers") and any(isinstance(doc, Job) for doc in batch.docs):
+        if hasattr(self, "media") and any(isinstance(doc, Job) for doc in batch.docs):
             self.workers.wake.set()
+            self.media.wake()
 
     def _start_workers(self) -> None:
         settings = self.settings
@@ -433,6 +439,7 @@ class Hub:
             self.key,
             owner=self.owner,
             timeline_url=self._timeline_url(),
+            files_url=settings.public_url or "",
         )
         cleaner = Cleaner(self.store, self.host, self.services, self.contexts)
         self.workers = LaneWorkers(
@@ -446,6 +453,19 @@ class Hub:
         )
         task = asyncio.create_task(self.workers.run(), name="workers")
         self._stack.push_async_callback(_stopped, self.workers.stop, task)
+        self.media = MediaLanes(
+            self.store,
+            lambda channel, account: self.connectors.get((channel, account)),
+            self.host,
+            self.contexts,
+            self._take_outcome,
+            self.clock,
+            settings.media,
+            settings.data_dir,
+            owner=self.owner,
+        )
+        media = asyncio.create_task(self.media.run(), name="media")
+        self._stack.push_async_callback(_stopped, self.media.stop, media)
         housekeeping = Housekeeping(
             self.store,
             self.services,

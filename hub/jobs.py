@@ -169,6 +169,7 @@ class LaneWorkers:
         due = await self._jobs.find(
             {
                 "live": True,
+                "kind": {"$in": sorted(self._handlers)},
                 "due_at": {"$lte": self._clock.now()},
                 **({"lane": {"$nin": sorted(taken)}} if taken else {}),
             },
