@@ -38,6 +38,7 @@ from hub.ids import new_id
 from hub.inbox_writer import InboxWriter
 from hub.intake import Intake
 from hub.jobs import LaneWorkers
+from hub.media.fitting import Fitter
 from hub.media.running import MediaLanes
 from hub.media.safe_fetch import SafeFetcher
 from hub.metrics import Metrics
@@ -431,6 +432,7 @@ class Hub:
             self.store,
             lambda channel, account: self.connectors.get((channel, account)),
             self.switches.outbound_on,
+            Fitter.for_hub(self.store.blobs, settings.media, settings.data_dir).fit,
         )
         dispatcher = Dispatcher(
             self.store,
@@ -463,6 +465,7 @@ class Hub:
             settings.media,
             settings.data_dir,
             owner=self.owner,
+            lease_s=settings.worker_lease_s,
         )
         media = asyncio.create_task(self.media.run(), name="media")
         self._stack.push_async_callback(_stopped, self.media.stop, media)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
+
+from msgspec.structs import replace
 
 from hub.contract import Connector, Outgoing
 from hub.documents import AddressDoc, Entry, Job
 from hub.jobs import Obsolete, Paused, Result
 from hub.store.interface import Store, StoreError
+from normalizer.capabilities import Capabilities
 from normalizer.drafts import DeliveryState
 from normalizer.outcomes import Accepted, Failure, OutcomeUnknown, Temporary
+from normalizer.parts import AnyPart
 
 _RECALLED: Result = {
     "state": str(DeliveryState.FAILED),
@@ -19,15 +23,19 @@ _RECALLED: Result = {
 }
 Find = Callable[[str, str], Connector[Any] | None]
 IsOn = Callable[[str, str], bool]
+Fit = Callable[[tuple[AnyPart, ...], Capabilities, str], Awaitable[tuple[AnyPart, ...]]]
 
 
 class Sender:
     """Runs ``send`` jobs."""
 
-    def __init__(self, store: Store, connector: Find, outbound_on: IsOn) -> None:
+    def __init__(
+        self, store: Store, connector: Find, outbound_on: IsOn, fit: Fit | None = None
+    ) -> None:
         self._store = store
         self._connector = connector
         self._outbound_on = outbound_on
+        self._fit = fit
 
     async def run(self, job: Job) -> Result | None:
         try:
@@ -40,7 +48,11 @@ class Sender:
         if not self._outbound_on(entry.channel, entry.account):
             raise Paused(f"sending is switched off for {entry.channel}:{entry.account}")
         connector = self._of(entry)
-        return _told(await connector.send(_outgoing(entry, address, job)), job)
+        outgoing = _outgoing(entry, address, job)
+        if self._fit is not None:
+            fitted = await self._fit(entry.parts, connector.capabilities, entry.channel)
+            outgoing = replace(outgoing, parts=fitted)
+        return _told(await connector.send(outgoing), job)
 
     async def look_up(self, job: Job) -> Result | None:
         entry, address = await self._load(job)

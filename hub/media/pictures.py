@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import msgspec
 import structlog
 
+from hub.config import MediaSettings
 from normalizer.outcomes import Rejected, Temporary
 
 log = structlog.get_logger(__name__)
@@ -28,6 +29,11 @@ MAX_MOVING_PIXELS = 100_000_000  # of all frames together; beyond, the first one
 AT_ONCE = 2
 MEMORY_MB = 1536
 _NAMES = {"image/jpeg": "JPEG", "image/png": "PNG", "image/gif": "GIF", "image/webp": "WEBP"}
+
+
+def files_folder(data_dir: Path) -> Path:
+    """Return where files are while they are looked at; they have no names there."""
+    return data_dir / "files"
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +83,14 @@ class Pictures:
         self.available = importlib.util.find_spec("PIL") is not None
         if not self.available:
             log.warning("pictures_not_opened", advice="install omniline[media]")
+
+    @classmethod
+    def for_hub(cls, settings: MediaSettings, data_dir: Path) -> Pictures:
+        return cls(
+            files_folder(data_dir),
+            seconds=settings.picture_timeout_s,
+            max_pixels=settings.max_pixels,
+        )
 
     async def cleaned(self, file: BinaryIO) -> Copies:
         """Return copies of a picture, or why there are none.

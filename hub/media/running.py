@@ -9,15 +9,13 @@ from pathlib import Path
 from hub.clock import Clock
 from hub.config import MediaSettings
 from hub.jobs import LaneWorkers, TakeIn
-from hub.media.pictures import Pictures
+from hub.media.pictures import Pictures, files_folder
 from hub.media.scanning import Scanners
 from hub.media.worker import Find, MediaWorker
 from hub.planning.media import IMPORT_JOB, JOB
 from hub.plugin_context import PluginContext
 from hub.plugin_host import PluginHost
 from hub.store.interface import Store
-
-SPARE_S = 10.0  # for the database, beside fetching, scanning and opening
 
 
 class MediaLanes:
@@ -35,18 +33,17 @@ class MediaLanes:
         data_dir: Path,
         *,
         owner: str,
+        lease_s: float,
     ) -> None:
-        folder = data_dir / "files"
-        self.pictures = Pictures(
-            folder, seconds=settings.picture_timeout_s, max_pixels=settings.max_pixels
-        )
+        folder = files_folder(data_dir)
+        pictures = Pictures.for_hub(settings, data_dir)
         scanners = Scanners(
             host,
             contexts,
             deadline_s=settings.scan_timeout_s,
             required=settings.scan_required,
         )
-        self._worker = MediaWorker(store, connector, scanners, self.pictures, settings, folder)
+        self._worker = MediaWorker(store, connector, scanners, pictures, settings, folder)
         # A lane cuts an attempt at half of its lease; each part of it ends by itself before.
         attempt_s = settings.timeout_s + settings.scan_timeout_s + settings.picture_timeout_s
         self._lanes = [
@@ -56,7 +53,7 @@ class MediaLanes:
                 take_in,
                 clock,
                 owner=owner,
-                lease_s=2 * (attempt_s + SPARE_S),
+                lease_s=2 * attempt_s + lease_s,
                 at_once=at_once,
             )
             for kind, at_once in ((JOB, settings.workers), (IMPORT_JOB, -(-settings.workers // 2)))
