@@ -13,13 +13,16 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from hub import Connector, Fetched, HttpUrl, Secret, Verified, hookimpl
+from hub import Connector, Fetched, HttpUrl, Outgoing, Secret, Verified, hookimpl
 from hub.testing.samples.webhook import Push, SampleWebhook
 from normalizer.addresses import Address
+from normalizer.capabilities import Capabilities
 from normalizer.drafts import Amendment, AmendmentKind, AnyDraft, Message, Target
+from normalizer.outcomes import Accepted, Rejected
 from normalizer.parts import AnyPart, Audio, File, Image, Media, MediaState, Text, Video
 
 omniline_api = 1
+MAX_IMAGE_BYTES = 60_000
 KINDS = {"image": Image, "file": File, "audio": Audio, "video": Video}
 
 
@@ -38,6 +41,21 @@ class Named(msgspec.Struct, kw_only=True):
 
 class SampleWithFiles(SampleWebhook):
     settings: ClassVar[type[msgspec.Struct]] = Settings
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        sends=frozenset({"text", "image"}),
+        max_image_bytes=MAX_IMAGE_BYTES,
+        image_types=frozenset({"image/jpeg"}),
+    )
+
+    async def send(self, message: Outgoing) -> Accepted:
+        """Take pictures that are as small as the vendor wants them, and read them as it would."""
+        for part in message.parts:
+            if isinstance(part, Image):
+                data = await self.context.blobs.read(part.media.blob or "")
+                if len(data) > MAX_IMAGE_BYTES or not data.startswith(b"\xff\xd8"):
+                    raise Rejected("the vendor takes small JPEGs only")
+        self.sent.append(message)
+        return Accepted(vendor_ids=(f"s-{message.key}",))
 
     def parse(self, verified: Verified) -> Sequence[AnyDraft]:
         push = msgspec.json.decode(verified.payload, type=Push)

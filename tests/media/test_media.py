@@ -17,11 +17,11 @@ import pytest
 from PIL import Image as Picture
 
 from hub.documents import AmendmentDoc, Entry, FeedRow, Job
-from hub.media.keeping import ROLES, blob_of
+from hub.media.keeping import ROLES, blob_of, fitted_copy
 from hub.testing.samples.webhook import Push
-from normalizer.parts import MEDIA_PARTS, Media, MediaState
+from normalizer.parts import MEDIA_PARTS, Image, Media, MediaState
 from plugins.desk.documents import DeskEntry
-from tests.media.pictures import bomb, photo, with_archive
+from tests.media.pictures import bomb, noise, photo, with_archive
 from tests.media.vendor import FileVendor, file_vendor
 from tests.support.hubs import RunningHub, running_hub
 
@@ -441,3 +441,56 @@ async def test_the_changes_of_an_entry_do_not_show_the_vendors_reference(hub: Ru
     shown = await hub.get(f"/api/v1/entries/{ident}")
     assert [change["kind"] for change in shown["changes"]] == ["media"]
     assert "file-with-a-token" not in str(shown)
+
+
+# --- going out -----------------------------------------------------------------------------------
+
+
+async def test_an_answer_with_a_large_picture_leaves_with_a_smaller_copy(hub: RunningHub) -> None:
+    await hub.message("a picture, please")
+    source = noise((900, 700))
+    uploaded = await hub.call("POST", "/api/v1/attachments?name=big.png", data=source, once="u1")
+    assert uploaded.status == 201, uploaded
+    blob = uploaded.json["id"]
+    answered = await hub.post(
+        f"/api/v1/customers/{await hub.customer('ann')}/replies",
+        {"channel": "sample", "parts": [{"type": "image", "media": {"blob": blob}}]},
+        once="r1",
+    )
+    assert answered.status == 202, answered
+
+    async def sent() -> bool:
+        return bool(hub.connector.sent)
+
+    await hub.until("the answer to leave", sent)
+    (part,) = hub.connector.sent[0].parts
+    assert isinstance(part, Image)
+    assert part.media.blob == fitted_copy(blob)
+    assert await hub.hub.store.blobs.read(blob) == source
+    entry = await hub.entry(answered.json["entry"]["id"])
+    assert media_of(entry)[0].blob == blob
+
+
+async def test_an_answer_with_a_file_that_cannot_fit_fails_with_the_reason(hub: RunningHub) -> None:
+    await hub.message("a picture, please")
+    damaged = noise((900, 700), "JPEG")[:90_000]  # over the channel's limit, so it is opened
+    uploaded = await hub.call("POST", "/api/v1/attachments?name=x.png", data=damaged, once="u")
+    answered = await hub.post(
+        f"/api/v1/customers/{await hub.customer('ann')}/replies",
+        {
+            "channel": "sample",
+            "parts": [{"type": "image", "media": {"blob": uploaded.json["id"]}}],
+        },
+        once="r1",
+    )
+    assert answered.status == 202, answered
+
+    async def failed() -> bool:
+        entry = await hub.entry(answered.json["entry"]["id"])
+        return entry.delivery is not None and entry.delivery.state == "failed"
+
+    await hub.until("the answer to fail", failed)
+    entry = await hub.entry(answered.json["entry"]["id"])
+    assert entry.delivery is not None
+    assert "damaged" in entry.delivery.reason
+    assert hub.connector.sent == []
