@@ -33,6 +33,7 @@ from hub.contract import Route as HttpRoute
 from hub.documents import AddressDoc, Doc, Entry, Index
 from hub.hookspecs import hookimpl
 from hub.inbox_writer import Overloaded
+from hub.media.verdicts import ScanVerdict
 from hub.planning.rules import Refusal, Route
 from hub.plugin_context import ConnectorContext, PluginContext, PluginRoute, Seen
 from hub.store.interface import StoreError
@@ -68,6 +69,7 @@ __all__ = [
     "Request",
     "Route",
     "Sample",
+    "ScanVerdict",
     "Secret",
     "Seen",
     "StoreError",

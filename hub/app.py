@@ -42,6 +42,9 @@ from hub.ids import new_id
 from hub.inbox_writer import InboxWriter
 from hub.intake import Intake
 from hub.jobs import LaneWorkers
+from hub.media.fitting import Fitter
+from hub.media.running import MediaLanes
+from hub.media.safe_fetch import SafeFetcher
 from hub.metrics import Metrics
 from hub.notifications.policy import policy_of
 from hub.outbound import AccountGate, Sender
@@ -241,6 +244,8 @@ class Hub:
             timeout=aiohttp.ClientTimeout(total=HTTP_TOTAL_S, connect=HTTP_CONNECT_S)
         )
         self._stack.push_async_callback(http.close)
+        fetcher = SafeFetcher(self.clock, settings.media.private_hosts)
+        self._stack.push_async_callback(fetcher.close)
         self.intake = Intake(
             self.writer,
             self.store.blobs,
@@ -260,6 +265,7 @@ class Hub:
             self.states,
             reply_wait_s=settings.reply_wait_s,
             default_region=settings.default_region,
+            fetcher=fetcher,
         )
         self._spawn(self.services.listen_to_signals(), "signals")
 
@@ -435,8 +441,9 @@ class Hub:
         operations = [doc.id for doc in batch.docs if isinstance(doc, Operation)]
         if operations:
             self.services.landed(operations)
-        if hasattr(self, "workers") and any(isinstance(doc, Job) for doc in batch.docs):
+        if hasattr(self, "media") and any(isinstance(doc, Job) for doc in batch.docs):
             self.workers.wake.set()
+            self.media.wake()
 
     def _start_workers(self) -> None:
         settings = self.settings
@@ -447,6 +454,7 @@ class Hub:
             self.switches.outbound_on,
             self.clock,
             self.gate,
+            Fitter.for_hub(self.store.blobs, settings.media, settings.data_dir).fit,
         )
         dispatcher = Dispatcher(
             self.store,
@@ -455,6 +463,7 @@ class Hub:
             self.key,
             owner=self.owner,
             timeline_url=self._timeline_url(),
+            files_url=settings.public_url or "",
         )
         cleaner = Cleaner(self.store, self.host, self.services, self.contexts)
         self.workers = LaneWorkers(
@@ -469,6 +478,20 @@ class Hub:
         )
         task = asyncio.create_task(self.workers.run(), name="workers")
         self._stack.push_async_callback(_stopped, self.workers.stop, task)
+        self.media = MediaLanes(
+            self.store,
+            lambda channel, account: self.connectors.get((channel, account)),
+            self.host,
+            self.contexts,
+            self._take_outcome,
+            self.clock,
+            settings.media,
+            settings.data_dir,
+            owner=self.owner,
+            lease_s=settings.worker_lease_s,
+        )
+        media = asyncio.create_task(self.media.run(), name="media")
+        self._stack.push_async_callback(_stopped, self.media.stop, media)
         housekeeping = Housekeeping(
             self.store,
             self.services,

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from hub.documents import Conversation, InboxItem, Job
 from hub.jobs import Result
+from hub.media.keeping import fitted_copy
 from hub.notifications.erasing import consent_items, forget
 from hub.plugin_context import PluginContext
 from hub.plugin_host import PluginHost
@@ -33,11 +34,13 @@ class Cleaner:
         self._services = services
 
     async def run(self, job: Job) -> Result | None:
+        if job.task == "blobs":  # files that no entry names, or not any more
+            await self._delete_blobs(job)
+            return None
         sources: Sequence[str] = job.args.get("sources", ())
         for start in range(0, len(sources), CHUNK):
             await self._redact({"_id": {"$in": list(sources[start : start + CHUNK])}})
-        for blob in job.args.get("blobs", ()):
-            await self._store.blobs.delete(blob)
+        await self._delete_blobs(job)
         if job.args.get("left"):
             await self._next_round(job)
             return None
@@ -57,6 +60,11 @@ class Cleaner:
         await forget(self._store, addresses, job.args["up_to"])
         await self._tell_plugins(job, addresses)
         return None
+
+    async def _delete_blobs(self, job: Job) -> None:
+        for blob in job.args.get("blobs", ()):
+            await self._store.blobs.delete(blob)
+            await self._store.blobs.delete(fitted_copy(blob))
 
     async def _redact(self, where: dict[str, object]) -> None:
         doomed = await self._store.table(InboxItem).find({**where, "raw_blob": {"$exists": True}})

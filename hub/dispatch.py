@@ -18,6 +18,7 @@ from hub.documents import AddressDoc, Conversation, Customer, Entry, Job, Ticket
 from hub.ids import SpaceKey
 from hub.inbox_writer import Overloaded
 from hub.jobs import Obsolete, Paused, Result, to_result
+from hub.media.ticket_note import files_note
 from hub.plugin_host import PluginHost
 from hub.store.interface import Store, StoreError
 from normalizer.addresses import parse_address
@@ -54,6 +55,7 @@ class Dispatcher:
         *,
         owner: str,
         timeline_url: str = "",
+        files_url: str = "",
     ) -> None:
         self._store = store
         self._backends = backends
@@ -61,6 +63,7 @@ class Dispatcher:
         self._key = key
         self._owner = owner
         self._timeline_url = timeline_url
+        self._files_url = files_url
         self._maps = store.table(TicketMap)
 
     # --- jobs ----------------------------------------------------------------------------------
@@ -288,6 +291,9 @@ class Dispatcher:
         entry = await self._store.table(Entry).get(job.entry)
         if entry is None or entry.erased:
             raise Obsolete("the entry was erased")
+        if job.task == "media":
+            told = files_note(entry, job.id, job.due_at, self._files_url)
+            return _cut(told, backend.capabilities.max_entry_chars), False
         made = _ticket_entry(entry)
         if job.task == "failed_answer":
             made = replace(

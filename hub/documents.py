@@ -310,13 +310,13 @@ class Job(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id
     collection: ClassVar[str] = "jobs"
     indexes: ClassVar[tuple[Index, ...]] = (
         Index((("lane", 1), ("position", 1)), only_where={"live": True}),
-        Index((("due_at", 1),), only_where={"live": True}),
+        Index((("kind", 1), ("due_at", 1)), only_where={"live": True}),
         Index((("expire_at", 1),), expires=True),
     )
     sealed: ClassVar[tuple[str, ...]] = ("outcome", "reason")  # vendors name people in them
 
     lane: str
-    kind: str  # send, ticket, erase
+    kind: str  # send, ticket, erase, media, media_import
     position: int
     due_at: datetime
     live: bool = False  # still to be done

@@ -8,16 +8,18 @@ goes on when one fails.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pluggy
 
 if TYPE_CHECKING:
     from hub.backend_contract import TicketBackend
     from hub.contract import Connector
+    from hub.media.verdicts import ScanVerdict
     from hub.planning.rules import Route
     from hub.plugin_context import PluginContext
     from normalizer.drafts import Message
+    from normalizer.parts import Media
     from normalizer.tickets import TicketEntry
 
 hookspec = pluggy.HookspecMarker("omniline")
@@ -46,6 +48,14 @@ class Hooks:
     @hookspec
     def choose_ticket_route(self, messages: Sequence[Message]) -> Sequence[Route | None]:  # type: ignore[empty-body]
         """Say for each message where a conversation it opens goes; None = not mine."""
+
+    # --- a file of a message, fetched and not yet shown ----------------------------------------
+
+    @hookspec
+    def scan_media(
+        self, context: PluginContext, media: Media, file: BinaryIO
+    ) -> ScanVerdict | None:
+        """Say if a file is clean or infected; None = cannot say. May be async: `ScanVerdict`."""
 
     # --- on the way to a ticket ----------------------------------------------------------------
 

@@ -233,6 +233,7 @@ class LaneWorkers:
         due = await self._jobs.find(
             {
                 "live": True,
+                "kind": {"$in": sorted(self._handlers)},
                 "due_at": {"$lte": self._clock.now()},
                 **({"lane": {"$nin": sorted(taken)}} if taken else {}),
                 **_none_of("account", full),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import aiohttp
     from aiohttp import web
 
+    from hub.contract import Fetched
+
 D = TypeVar("D", bound=Doc)
 
 
@@ -57,6 +59,15 @@ class Services(Protocol):
     clock: Clock
     key: SpaceKey
     http: aiohttp.ClientSession
+
+    async def fetch(
+        self,
+        url: str,
+        *,
+        hosts: Sequence[str],
+        headers: Mapping[str, str] | None = None,
+        max_bytes: int | None = None,
+    ) -> Fetched: ...
 
     async def take_in(
         self,
@@ -114,6 +125,22 @@ class PluginContext:
     def http(self) -> aiohttp.ClientSession:
         """A shared HTTP client: connect within 5 s, 30 s in all, no redirects to private hosts."""
         return self._services.http
+
+    async def fetch(
+        self,
+        url: str,
+        *,
+        hosts: Sequence[str],
+        headers: Mapping[str, str] | None = None,
+        max_bytes: int | None = None,
+    ) -> Fetched:
+        """Begin to fetch a vendor's file from one of the vendor's ``hosts``, and nobody else's.
+
+        For ``fetch_media``: its answer and what it raises are those of ``fetch_media``. ``hosts``
+        are names, ``*.example`` for all below one, with ``:port`` where it is an unusual one.
+        ``headers`` go to the first host only. See :mod:`hub.media.safe_fetch`.
+        """
+        return await self._services.fetch(url, hosts=hosts, headers=headers, max_bytes=max_bytes)
 
     @property
     def blobs(self) -> BlobStore:

@@ -12,11 +12,13 @@ import structlog
 
 from hub.accounts import States
 from hub.clock import Clock
+from hub.contract import Fetched
 from hub.dispatch import commands_of
 from hub.documents import Operation
 from hub.feed.tail import FeedTail, Timelines
 from hub.ids import SpaceKey
 from hub.intake import Intake
+from hub.media.safe_fetch import SafeFetcher
 from hub.planning.commands import digest, operation_id
 from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute, Seen
@@ -45,11 +47,13 @@ class HubServices:
         *,
         reply_wait_s: float,
         default_region: str = "CN",
+        fetcher: SafeFetcher | None = None,
     ) -> None:
         self.store = store
         self.key = key
         self.clock = clock
         self.http = http
+        self._fetcher = fetcher or SafeFetcher(clock)
         self._intake = intake
         self._tail = tail
         self._timelines = Timelines(store, tail)
@@ -59,6 +63,16 @@ class HubServices:
         self._waiting: dict[str, asyncio.Event] = {}
         self._listeners: dict[str, set[Callable[[Mapping[str, Any]], None]]] = {}
         self.routes: list[tuple[str, PluginRoute]] = []
+
+    async def fetch(
+        self,
+        url: str,
+        *,
+        hosts: Sequence[str],
+        headers: Mapping[str, str] | None = None,
+        max_bytes: int | None = None,
+    ) -> Fetched:
+        return await self._fetcher.fetch(url, hosts=hosts, headers=headers, max_bytes=max_bytes)
 
     # --- coming in -----------------------------------------------------------------------------
 

@@ -30,6 +30,10 @@ STEPS = {
     "jobs.4": "the outcome is kept in the job",
     "jobs.5": "the outcome's item is in the inbox",
     "jobs.6": "the job is done",
+    "media.1": "a file is fetched, and nowhere yet",
+    "media.2": "it was sniffed and scanned",
+    "media.3": "a picture was re-encoded",
+    "media.4": "what is kept is in the blob store, and no entry names it yet",
 }
 
 watchers: dict[str, Callable[[], None]] = {}

@@ -38,6 +38,9 @@ class Capabilities(Model, frozen=True, kw_only=True):
     max_text_chars: int | None = None
     max_parts: int = 10
     max_media_bytes: int | None = None
+    max_image_bytes: int | None = None  # where pictures have a limit of their own
+    image_types: frozenset[str] = frozenset()  # of pictures it takes; empty = any
+    media_types: frozenset[str] = frozenset()  # of other files it takes; empty = any
     # What a person on the channel may do.
     threads: bool = False  # the channel has threads of its own (mail, site)
     thread_seq: bool = False  # the router counts the entries of each thread, gap-free

@@ -9,12 +9,14 @@ import re
 
 from msgspec.structs import replace
 
-from normalizer.parts import Media
+from normalizer.parts import Media, Rendition
 from normalizer.text import clean_line, cut, identifier
 
 MAX_NAME_BYTES = 200
 MAX_URL_CHARS = 4_096
+MAX_REASON_CHARS = 300
 UNKNOWN_MIME = "application/octet-stream"
+SCAN_STATES = frozenset({"clean", "infected", "unscanned"})
 
 # RFC 6838, section 4.2
 _MIME = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}\Z")
@@ -78,8 +80,25 @@ def clean_media(media: Media) -> Media:
         sha256=_sha256(media.sha256),
         blob=media.blob and identifier(media.blob),
         vendor_ref=media.vendor_ref and identifier(media.vendor_ref),
+        reason=clean_line(media.reason, MAX_REASON_CHARS),
+        scan=media.scan if media.scan in SCAN_STATES else "",
+        declared=mime_type(media.declared) if media.declared else "",
+        thumb=media.thumb and _clean_rendition(media.thumb),
+        original=media.original and _clean_rendition(media.original),
     )
     return media if cleaned == media else cleaned
+
+
+def _clean_rendition(rendition: Rendition) -> Rendition:
+    return replace(
+        rendition,
+        blob=identifier(rendition.blob),
+        mime=mime_type(rendition.mime) if rendition.mime else "",
+        size=_measure(rendition.size, 0),
+        sha256=_sha256(rendition.sha256),
+        width=_measure(rendition.width, 1),
+        height=_measure(rendition.height, 1),
+    )
 
 
 def _measure(value: int | None, least: int) -> int | None:

@@ -21,8 +21,24 @@ class MediaState(StrEnum):
     LOST = "lost"  # the vendor no longer has it
 
 
+class Rendition(Model, frozen=True, kw_only=True):
+    """Another form of a medium's bytes: a thumbnail, or the original of a re-encoded picture."""
+
+    blob: str
+    mime: str = ""
+    size: int | None = None  # bytes
+    sha256: str | None = None  # hex
+    width: int | None = None  # pixels
+    height: int | None = None
+
+
 class Media(Model, frozen=True, kw_only=True):
-    """Bytes that belong to a part: in the hub's blob store, or still at the vendor."""
+    """Bytes that belong to a part: in the hub's blob store, or still at the vendor.
+
+    A connector sets ``vendor_ref`` for a file that is still at the vendor, or ``blob`` for bytes
+    that it has stored, and the state ``pending``: the hub fetches and checks. Of a picture,
+    ``blob`` is then a copy without metadata, which is safe to show.
+    """
 
     mime: str = ""
     size: int | None = None  # bytes
@@ -34,6 +50,11 @@ class Media(Model, frozen=True, kw_only=True):
     height: int | None = None
     duration_s: float | None = None
     state: MediaState = MediaState.READY
+    reason: str = ""  # why it was refused or lost, or what was not done, in plain words
+    scan: str = ""  # "clean", "infected", "unscanned"; "" = nobody looked
+    declared: str = ""  # the type the sender claimed, where the bytes say otherwise
+    thumb: Rendition | None = None
+    original: Rendition | None = None  # as it came, where `blob` is a re-encoded copy
 
 
 class Transcript(Model, frozen=True, kw_only=True):

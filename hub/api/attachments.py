@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from urllib.parse import quote
 
 import msgspec
-import puremagic
 from aiohttp import web
 from msgspec import Meta
 
@@ -29,6 +28,7 @@ from hub.api.people import People
 from hub.api.views import View
 from hub.documents import Doc, Index
 from hub.inbox_writer import Overloaded
+from hub.media.sniffing import sniff
 from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
 from hub.web import read_body
@@ -319,21 +319,6 @@ def _bytes(summary: str, query: type[msgspec.Struct], problems: tuple[int, ...])
 def _looked_at(data: bytes) -> tuple[str, str]:
     """Return the SHA-256 (hex) and the type that the bytes themselves tell."""
     return hashlib.sha256(data).hexdigest(), sniff(data)
-
-
-def sniff(data: bytes) -> str:
-    """Return the media type of some bytes, whatever anybody says about them."""
-    try:
-        found = puremagic.magic_string(data)
-    except puremagic.PureError:
-        found = []
-    if found and found[0].mime_type:
-        return mime_type(found[0].mime_type)
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        return UNKNOWN_MIME
-    return "text/plain" if "\0" not in text else UNKNOWN_MIME
 
 
 def _view(blob: str, metadata: Mapping[str, Any]) -> AttachmentView:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from hub.documents import (
     AddressDoc,
@@ -25,7 +26,7 @@ from hub.documents import (
 from normalizer.capabilities import Capabilities
 from normalizer.drafts import DeliveryState, Evidence, Profile
 from normalizer.model import Direction, Role, Trust
-from normalizer.parts import AnyPart, plain_text
+from normalizer.parts import MEDIA_PARTS, AnyPart, MediaState, plain_text
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,9 +121,9 @@ def entry_view(entry: Entry) -> EntryView:
         sender=sender_view(entry.sender),
         subject=entry.subject,
         text=plain_text(entry.parts),
-        parts=list(entry.parts),
+        parts=shown_parts(entry.parts),
         event=entry.event,
-        data=entry.data,
+        data={name: value for name, value in entry.data.items() if name != "media"},
         conversation=entry.conversation,
         thread=entry.thread,
         reply_to=entry.reply_to,
@@ -134,6 +135,21 @@ def entry_view(entry: Entry) -> EntryView:
         delivery=_delivery(entry.delivery),
         seen=_delivery(entry.seen),
     )
+
+
+def shown_parts(parts: tuple[AnyPart, ...]) -> list[AnyPart]:
+    """Return parts without what only the hub can use: vendors' references, unchecked bytes."""
+    return [_shown(part) for part in parts]
+
+
+def _shown(part: AnyPart) -> AnyPart:
+    if not isinstance(part, MEDIA_PARTS):
+        return part
+    media = part.media
+    blob = media.blob if media.state is MediaState.READY else None
+    if (media.vendor_ref, media.blob) == (None, blob):
+        return part
+    return replace(part, media=replace(media, vendor_ref=None, blob=blob))
 
 
 def sender_view(sender: EntrySender) -> SenderView:
@@ -153,8 +169,20 @@ def change_view(amendment: AmendmentDoc) -> ChangeView:
         kind=str(amendment.kind),
         at=amendment.at,
         by=sender_view(amendment.by) if amendment.by else None,
-        data=amendment.data,
+        data=_without_references(amendment.data),
     )
+
+
+def _without_references(value: Any) -> Any:
+    """The same as :func:`shown_parts`, for media in the plain data of a change."""
+    if isinstance(value, list | tuple):
+        return [_without_references(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    hidden = {"vendor_ref"}
+    if value.get("state", MediaState.READY) != MediaState.READY:
+        hidden.add("blob")
+    return {name: _without_references(each) for name, each in value.items() if name not in hidden}
 
 
 # --- conversations -----------------------------------------------------------------------------

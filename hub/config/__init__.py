@@ -10,7 +10,7 @@ about itself), `reader` (how values are read), `loader`, `describe`.
 
 from .describe import SettingRow, describe, settings_page, settings_table
 from .fields import Cidr, HttpUrl, Key32, Name
-from .hub_settings import ConversationSettings, HubSettings
+from .hub_settings import ConversationSettings, HubSettings, MediaSettings
 from .loader import load, load_text
 from .notification_settings import NotificationSettings, PurposeSettings
 from .problems import ConfigError, KeyPath, Problem, Wrong, did_you_mean
@@ -31,6 +31,7 @@ __all__ = [
     "HubSettings",
     "Key32",
     "KeyPath",
+    "MediaSettings",
     "Name",
     "NotificationSettings",
     "Problem",

@@ -53,6 +53,114 @@ class ConversationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     ] = 24
 
 
+class MediaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files of messages: what is taken, and how long fetching and checking may last."""
+
+    max_bytes: Annotated[
+        int,
+        Meta(
+            description="Largest file that is fetched. A larger one is shown as refused.",
+            ge=1024,
+            le=2 * _GiB,
+            extra={"unit": "bytes"},
+        ),
+    ] = 50 * _MiB
+    timeout_s: Annotated[
+        float,
+        Meta(
+            description="How long one attempt to fetch a file may take. Then it is tried again,"
+            " later and later, for three days.",
+            ge=0.5,
+            le=600,
+            extra={"unit": "s"},
+        ),
+    ] = 60.0
+    forbidden_types: Annotated[
+        tuple[str, ...],
+        Meta(description="Types of files that are refused, by what their bytes say."),
+    ] = (
+        "application/java-vm",
+        "application/vnd.microsoft.portable-executable",
+        "application/x-dex",
+        "application/x-elf",
+        "application/x-mach-binary",
+        "application/x-ms-shortcut",
+        "text/x-shellscript",
+    )
+    forbidden_suffixes: Annotated[
+        tuple[str, ...],
+        Meta(description="Ends of names, in small letters, of files that are refused."),
+    ] = (
+        ".bat",
+        ".cmd",
+        ".com",
+        ".cpl",
+        ".exe",
+        ".hta",
+        ".jar",
+        ".js",
+        ".jse",
+        ".lnk",
+        ".msi",
+        ".pif",
+        ".ps1",
+        ".scr",
+        ".vbe",
+        ".vbs",
+        ".wsf",
+    )
+    scan_timeout_s: Annotated[
+        float,
+        Meta(
+            description="How long a scanner (a plugin's `scan_media`) may look at one file.",
+            ge=0.1,
+            le=600,
+            extra={"unit": "s"},
+        ),
+    ] = 20.0
+    scan_required: Annotated[
+        bool,
+        Meta(
+            description="Hold files back until a scanner has called them clean. Otherwise a file"
+            " is handed out when a scanner fails, and marked as unscanned.",
+        ),
+    ] = False
+    picture_timeout_s: Annotated[
+        float,
+        Meta(
+            description="How long opening one picture may take before it is refused.",
+            ge=0.5,
+            le=120,
+            extra={"unit": "s"},
+        ),
+    ] = 15.0
+    max_pixels: Annotated[
+        int,
+        Meta(
+            description="Largest picture that is opened; a larger one is refused.",
+            ge=10_000,
+            le=200_000_000,
+            extra={"unit": "pixels"},
+        ),
+    ] = 40_000_000
+    workers: Annotated[
+        int,
+        Meta(
+            description="Files that this process fetches side by side, beside its other lanes."
+            " Imports have half as many of their own.",
+            ge=1,
+            le=256,
+        ),
+    ] = 4
+    private_hosts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Hosts of your own network that connectors may fetch files from."
+            " Without it an address that is not public is refused.",
+        ),
+    ] = ()
+
+
 class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[hub]`: the process, its storage, its limits."""
 
@@ -318,6 +426,9 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     notifications: Annotated[
         NotificationSettings, Meta(description="Settings of notifications.")
     ] = NotificationSettings()
+    media: Annotated[MediaSettings, Meta(description="Settings of files in messages.")] = (
+        MediaSettings()
+    )
 
     def __post_init__(self) -> None:
         if self.public_url is not None:

@@ -211,7 +211,7 @@ function makeBlock(block) {
   if (block.kind === "image") {
     const link = makeLink("pic", "", block.url);
     const image = make("img");
-    image.src = block.url;
+    image.src = block.thumb || block.url;
     image.alt = block.text;
     link.append(image);
     return link;

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from hub.api.views import ConversationView, DeliveryView, EntryView
 from hub.feed.events import media_url
+from hub.media.sniffing import SHOWABLE
 from normalizer.drafts import DeliveryState
 from normalizer.model import Direction, Role
 from normalizer.parts import (
@@ -46,7 +47,7 @@ _STATES = {
 _MEDIA = {
     MediaState.PENDING: "is being fetched",
     MediaState.REJECTED: "was refused",
-    MediaState.LOST: "is no longer at the vendor",
+    MediaState.LOST: "could not be fetched",
 }
 _CLOSED = {
     "solved": "solved",
@@ -64,6 +65,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: str
     text: str = ""
     url: str = ""
+    thumb: str = ""  # of an image: what the page itself shows
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -196,7 +198,7 @@ def _part(part: Part, entry: str, base: str) -> Iterable[Block]:
         case Text():
             yield Block(kind="text", text=part.text)
         case Image() | Audio() | Video() | File():
-            yield _media(part, part.media, entry, base)
+            yield from _media(part, part.media, entry, base)
             if isinstance(part, Audio) and part.transcript is not None:
                 yield Block(kind="hint", text=f"“{part.transcript.text}”")
         case Link():
@@ -220,13 +222,21 @@ def _part(part: Part, entry: str, base: str) -> Iterable[Block]:
             yield Block(kind="text", text=plain_text((part,)))  # type: ignore[arg-type]
 
 
-def _media(part: Part, media: Media, entry: str, base: str) -> Block:
+def _media(part: Part, media: Media, entry: str, base: str) -> Iterable[Block]:
     kind = str(part.__struct_config__.tag)
     name = media.name or kind.capitalize()
     if media.state is not MediaState.READY or not media.blob:
-        return Block(kind="hint", text=f"{name} {_MEDIA.get(media.state, 'is not here')}.")
+        why = f": {media.reason}" if media.reason else "."
+        yield Block(kind="hint", text=f"{name} {_MEDIA.get(media.state, 'is not here')}{why}")
+        return
     url = media_url(base, media.blob, entry)
-    return Block(kind="image" if kind == "image" else "link", text=name, url=url)
+    thumb = media_url(base, media.thumb.blob, entry) if media.thumb else ""
+    shown = kind == "image" and media.mime in ("", *SHOWABLE)
+    yield Block(kind="image" if shown else "link", text=name, url=url, thumb=thumb)
+    if media.reason:
+        yield Block(kind="hint", text=f"{name}: {media.reason}")
+    if media.declared and media.declared != media.mime:
+        yield Block(kind="hint", text=f"{name} was sent as {media.declared}")
 
 
 def safe(url: str) -> str:

@@ -69,9 +69,13 @@ def data_schemas() -> dict[str, Any]:
     _, components = msgspec.json.schema_components(
         kinds, ref_template="#/components/schemas/{name}"
     )
-    media = components["Media"]["properties"]  # as rendered: a link for what only the hub can use
-    del media["blob"], media["vendor_ref"]
-    media["url"] = {**_TEXT, "format": "uri", "description": "Where the bytes are read."}
+    # As rendered: a link for what only the hub can use.
+    for name in ("Media", "Rendition"):
+        held = components[name]["properties"]
+        del held["blob"]
+        held["url"] = {**_TEXT, "format": "uri", "description": "Where the bytes are read."}
+    components["Rendition"]["required"] = ["url"]
+    del components["Media"]["properties"]["vendor_ref"]
     return components
 
 

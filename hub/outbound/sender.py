@@ -1,7 +1,8 @@
 """One attempt to send an answer: load it, see whether it may leave, hand it over, tell.
 
-    1 load the entry -> 2 may it leave: recalled, switches, consent, windows, quotas (their
-    places are taken) -> 3 the connector's send -> 4 what follows for the places and the account
+    1 load the entry -> 2 may it leave: recalled, switches, consent -> 3 its parts made to fit
+    -> 4 windows and quotas: their places are taken -> 5 the connector's send -> 6 what follows
+    for the places and the account
 
 A place is kept where the vendor took the message or nobody knows, and given back where it surely
 was not sent.
@@ -10,10 +11,12 @@ was not sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
+
+from msgspec.structs import replace
 
 from hub.clock import Clock
 from hub.contract import Connector, Outgoing
@@ -39,6 +42,7 @@ from normalizer.outcomes import (
     Unreachable,
     Unsupported,
 )
+from normalizer.parts import AnyPart
 
 QUOTA_WAIT = timedelta(minutes=15)  # a period that ends sooner is waited for
 
@@ -49,19 +53,27 @@ _RECALLED: Result = {
 }
 Find = Callable[[str, str], Connector[Any] | None]
 IsOn = Callable[[str, str], bool]
+Fit = Callable[[tuple[AnyPart, ...], Capabilities, str], Awaitable[tuple[AnyPart, ...]]]
 
 
 class Sender:
     """Runs ``send`` jobs."""
 
     def __init__(
-        self, store: Store, connector: Find, outbound_on: IsOn, clock: Clock, gate: AccountGate
+        self,
+        store: Store,
+        connector: Find,
+        outbound_on: IsOn,
+        clock: Clock,
+        gate: AccountGate,
+        fit: Fit | None = None,
     ) -> None:
         self._store = store
         self._connector = connector
         self._outbound_on = outbound_on
         self._clock = clock
         self._gate = gate
+        self._fit = fit
         self._ledger = Ledger(store)
 
     async def run(self, job: Job) -> Result | None:
@@ -77,6 +89,9 @@ class Sender:
             message = await outgoing(self._store, entry, address, job)
             if message.template and not connector.capabilities.templates:
                 raise Unsupported(f"{entry.channel} has no templates", code="no_templates")
+            if self._fit is not None:
+                parts = await self._fit(message.parts, connector.capabilities, entry.channel)
+                message = replace(message, parts=parts)
             await self._admit(connector.capabilities, entry, address, message, holder(job))
         except StoreError as error:  # nothing has left the hub yet
             raise Temporary(str(error)) from error

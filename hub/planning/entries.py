@@ -22,6 +22,7 @@ from hub.documents import (
 )
 from hub.planning import identity
 from hub.planning.folding import fold
+from hub.planning.media import media_jobs, referenced
 from hub.planning.rules import Rules, tell
 from hub.planning.workspace import Workspace
 from normalizer.drafts import AmendmentKind, DeliveryState, Event, Message, Sender
@@ -67,12 +68,13 @@ def append(
         account=entry.account,
         cause=entry.source,
     )
-    entry = replace(entry, position=position)
+    entry = replace(entry, position=position, parts=referenced(entry.parts))
     waiting = ws.find(AmendmentDoc, ("target", "=", entry.id), ("waiting", "=", True))
     waiting += name_entry(ws, rules, entry, vendor_ids)
     ws.put(entry)
     for amendment in sorted(waiting, key=lambda each: (each.position, each.id)):
         entry = settle(ws, rules, entry, amendment)
+    media_jobs(ws, rules, entry, fresh=True)
     return entry
 
 
@@ -156,6 +158,8 @@ def folded(ws: Workspace, rules: Rules, entry: Entry, amendment: AmendmentDoc) -
     if _became_visible(rules, entry, after):
         after = replace(after, seq=ws.next_seq(after.thread or ""))
     ws.put(after)
+    if amendment.kind == AmendmentKind.EDIT:
+        media_jobs(ws, rules, after, fresh=False)
     kind = _TOLD.get(AmendmentKind(amendment.kind))
     if kind is None:
         seen_only = amendment.data.get("by") == "agent"

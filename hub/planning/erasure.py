@@ -26,6 +26,7 @@ from hub.documents import (
 )
 from hub.notifications import consents
 from hub.planning.identity import ERASED
+from hub.planning.media import blobs_in
 from hub.planning.rules import Refusal, Rules, tell
 from hub.planning.workspace import Workspace
 from normalizer.drafts import Evidence
@@ -99,10 +100,10 @@ def _bury(ws: Workspace, entries: list[Entry]) -> list[str]:
     targets = tuple(sorted(entry.id for entry in entries))
     if targets:
         for amendment in ws.find(AmendmentDoc, ("target", "in", targets)):
-            blobs |= dict.fromkeys(_blobs_in(amendment.data))
+            blobs |= dict.fromkeys(blobs_in(amendment.data))
             ws.put(replace(amendment, data={}, by=None))
     for entry in entries:
-        blobs |= dict.fromkeys(_blobs_in(msgspec.to_builtins((entry.parts, entry.data))))
+        blobs |= dict.fromkeys(blobs_in(msgspec.to_builtins((entry.parts, entry.data))))
         ws.put(
             Entry(
                 id=entry.id,
@@ -120,16 +121,6 @@ def _bury(ws: Workspace, entries: list[Entry]) -> list[str]:
             )
         )
     return list(blobs)
-
-
-def _blobs_in(value: Any) -> list[str]:
-    """Return every blob that is named somewhere in there: media, thumbnails, older revisions."""
-    if isinstance(value, dict):
-        own = [value["blob"]] if isinstance(value.get("blob"), str) else []
-        return own + [blob for each in value.values() for blob in _blobs_in(each)]
-    if isinstance(value, list | tuple):
-        return [blob for each in value for blob in _blobs_in(each)]
-    return []
 
 
 def _erase_customer(ws: Workspace, rules: Rules, customer: Customer, asked_at: datetime) -> None:

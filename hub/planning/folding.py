@@ -26,6 +26,7 @@ import msgspec
 from msgspec.structs import replace
 
 from hub.documents import AmendmentDoc, Delivery, Entry, Fold
+from hub.planning.media import referenced
 from normalizer.drafts import AmendmentKind, DeliveryState
 from normalizer.parts import MEDIA_PARTS, AnyPart, Media
 
@@ -107,7 +108,7 @@ def _apply(entry: Entry, kind: AmendmentKind, amendment: AmendmentDoc) -> Entry:
     data = amendment.data
     match kind:
         case AmendmentKind.EDIT:
-            parts = msgspec.convert(data["parts"], tuple[AnyPart, ...])
+            parts = referenced(msgspec.convert(data["parts"], tuple[AnyPart, ...]))
             return replace(entry, parts=_with_media(parts, entry.data.get("media", {})))
         case AmendmentKind.RECALL:
             return replace(entry, parts=(), recalled=True)

@@ -45,6 +45,9 @@ from hub.planning.entries import (
 )
 from hub.planning.erasure import came_too_late
 from hub.planning.folding import STATE_RANK, round_of
+from hub.planning.media import KINDS as MEDIA_KINDS
+from hub.planning.media import repeated
+from hub.planning.media_outcome import media_outcome
 from hub.planning.rules import Refusal, Route, Rules, sane, tell
 from hub.planning.windows import note_windows
 from hub.planning.workspace import Workspace
@@ -102,9 +105,11 @@ def _message(
     if known is None:
         known = is_echo(ws, rules, item, draft)
     if known is not None:
+        repeated(ws, rules, item, draft, known)
         return not known.erased
     sender = ws.get(AddressDoc, identity.address_id(rules, draft.address))
     if came_too_late(ws, item, ident, sender):
+        repeated(ws, rules, item, draft, None)
         return False
     at = sane(draft.at, item.received_at)
     address, customer = identity.ensure_address(
@@ -418,6 +423,8 @@ def _outcome(ws: Workspace, rules: Rules, item: InboxItem, draft: Outcome) -> No
         _send_outcome(ws, rules, item, draft)
     elif draft.kind == "ticket":
         _ticket_outcome(ws, rules, draft)
+    elif draft.kind in MEDIA_KINDS:
+        media_outcome(ws, rules, item, draft)
 
 
 def _send_outcome(ws: Workspace, rules: Rules, item: InboxItem, draft: Outcome) -> None:

@@ -197,8 +197,11 @@ class BlobStore(Protocol):
         *,
         metadata: Mapping[str, Any] | None = None,
         sealed: bool = False,
+        blob: str | None = None,
     ) -> str:
-        """Store durably and return the id. ``sealed``: encrypt it whole, where the space does;
+        """Store durably and return the id: ``blob`` if it is given, which must not be there yet.
+
+        ``sealed``: encrypt it whole, where the space does;
         it is held in memory for that. Reading finds out by itself."""
         ...
 

@@ -433,9 +433,12 @@ class MemoryBlobs:
         *,
         metadata: Mapping[str, Any] | None = None,
         sealed: bool = False,
+        blob: str | None = None,
     ) -> str:
-        blob = new_id("blb")
+        blob = blob or new_id("blb")
         whole = data if isinstance(data, bytes) else b"".join([chunk async for chunk in data])
+        if blob in self._blobs:
+            raise StoreError(f"a blob with the id {blob!r} is stored already")
         self._blobs[blob] = (whole, dict(metadata or {}))
         return blob
 

@@ -562,14 +562,18 @@ class MongoBlobs:
         *,
         metadata: Mapping[str, Any] | None = None,
         sealed: bool = False,
+        blob: str | None = None,
     ) -> str:
-        blob = new_id("blb")
+        blob = blob or new_id("blb")
         known = dict(metadata or {})
         if sealed and self._codec.seals:
             whole = data if isinstance(data, bytes) else b"".join([chunk async for chunk in data])
             data, known[_SEALED] = self._codec.seal_blob(whole, blob), True
         with _translated():
-            await self._bucket.upload_from_stream(blob, data, blob_id=blob, metadata=known)
+            try:
+                await self._bucket.upload_from_stream(blob, data, blob_id=blob, metadata=known)
+            except (seam.BlobExists, seam.BlobBusy) as error:
+                raise StoreError(str(error)) from error
         return blob
 
     async def read(self, blob: str) -> bytes:

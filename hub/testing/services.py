@@ -23,8 +23,10 @@ import structlog
 from aiohttp import web
 
 from hub.clock import Clock
+from hub.contract import Fetched
 from hub.ids import SpaceKey, new_id
 from hub.inbox_writer import Overloaded
+from hub.media.safe_fetch import SafeFetcher
 from hub.planning.rules import Refusal
 from hub.plugin_context import ConnectorContext, PluginContext, PluginRoute, Seen
 from hub.store.interface import Store
@@ -80,7 +82,8 @@ class FakeServices:
     ``overloaded = True`` makes everything that takes something in raise :class:`hub.Overloaded`,
     as when neither the database nor the spool can store. ``on_command`` gives a command's result;
     it may raise :class:`hub.Refusal`, which becomes a refused operation. Without ``http`` a call
-    to the outside fails the test.
+    to the outside fails the test. ``private_hosts`` are those from which ``context.fetch`` may
+    fetch though they are not public; close ``fetcher`` after a test that fetched.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class FakeServices:
         key: SpaceKey | None = None,
         http: aiohttp.ClientSession | None = None,
         on_command: OnCommand | None = None,
+        private_hosts: Sequence[str] = (),
     ) -> None:
         self.store: Store = MemoryStore() if store is None else store
         self.clock: Clock = FakeClock() if clock is None else clock
@@ -103,6 +107,7 @@ class FakeServices:
         self.signals: list[tuple[str, Mapping[str, Any]]] = []
         self.routes: list[tuple[str, PluginRoute]] = []
         self._on_command = on_command
+        self.fetcher = SafeFetcher(self.clock, private_hosts)
         self._operations: dict[str, Mapping[str, Any]] = {}
         self._timeline: list[tuple[str, Seen]] = []
         self._told = asyncio.Condition()
@@ -148,6 +153,16 @@ class FakeServices:
         return app
 
     # --- Services ------------------------------------------------------------------------------
+
+    async def fetch(
+        self,
+        url: str,
+        *,
+        hosts: Sequence[str],
+        headers: Mapping[str, str] | None = None,
+        max_bytes: int | None = None,
+    ) -> Fetched:
+        return await self.fetcher.fetch(url, hosts=hosts, headers=headers, max_bytes=max_bytes)
 
     async def take_in(
         self,
