@@ -22,9 +22,12 @@ from hub.app import Hub, Role, StartFailed
 from hub.checks import check_config
 from hub.clock import SystemClock
 from hub.config import Config, ConfigError, load
+from hub.documents import Conversation
 from hub.logs import configure_logs
+from hub.planning.rules import Refusal
 from hub.plugin_host import PluginError, PluginHost
 from hub.replay import redrive, replay_unrouted
+from hub.settling import Settling
 from hub.simulate import simulate_channel
 from hub.space import SpaceKeyError
 from hub.spool import SpoolError
@@ -233,6 +236,32 @@ def replay(
 
     count = _run(again())
     click.echo(f"{count} item(s) {'would be' if dry_run else 'are'} routed again")
+
+
+@cli.command()
+@_config_option
+@click.argument("conversation")
+@click.argument("backend")
+@click.option("--ticket", default="", help="Its id at the backend, if it was made.")
+@click.option("--retry", is_flag=True, help="There is none: make it.")
+def settle(config_path: Path, conversation: str, backend: str, ticket: str, retry: bool) -> None:
+    """Decide about a ticket in doubt, where the backend cannot be asked: CONVERSATION is cnv_."""
+
+    async def decide() -> None:
+        async with open_space(_load(config_path)) as (store, _):
+            found = await store.table(Conversation).get(conversation)
+            if found is None:
+                raise StoreError(f"there is no conversation {conversation}")
+            settling = Settling(store, SystemClock())
+            try:
+                await settling.settle(found, backend, ticket=ticket, retry=retry, by="operator")
+            except Refusal as refusal:
+                raise click.UsageError(refusal.detail) from refusal
+
+    if bool(ticket) == retry:
+        raise click.UsageError("say --ticket ID or --retry")
+    _run(decide())
+    click.echo("it goes on at once")
 
 
 @cli.command()

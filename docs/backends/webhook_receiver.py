@@ -130,7 +130,7 @@ class Receiver:
         return 201, {"ticket": self.ref(ticket)}
 
     def ticket(self, ident: str) -> dict[str, Any]:
-        ticket = self.tickets.get(ident)
+        ticket = self.tickets.get(self.by_key.get(ident, ident))  # fire-and-forget: its key
         if ticket is None:
             raise Problem(404, "no-such-ticket", f"there is no ticket {ident}")
         if ticket["into"] is not None:

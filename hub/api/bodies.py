@@ -36,6 +36,7 @@ PATH_IDS = {
     "operation": f"^op_{_BODY}$",
     "letter": f"^ded_{_BODY}$",
     "key": f"^key_{_BODY}$",
+    "backend": r"^[a-z0-9][a-z0-9_-]{0,31}$",
     "thing": f"^(in|ent|job|evt)_{_BODY}$",
 }
 _IDS = {name: re.compile(pattern) for name, pattern in PATH_IDS.items()}

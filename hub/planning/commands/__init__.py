@@ -3,7 +3,7 @@
 :mod:`registry` has what all commands share; the others register theirs when they are imported.
 """
 
-from hub.planning.commands import handling, people, saying
+from hub.planning.commands import handling, people, saying, sent_elsewhere
 from hub.planning.commands.registry import (
     command_entry_id,
     command_names,
@@ -21,4 +21,5 @@ __all__ = [
     "people",
     "run_command",
     "saying",
+    "sent_elsewhere",
 ]
