@@ -25,10 +25,13 @@ from hub.app import Hub, Role, StartFailed
 from hub.checks import UnknownAccount, check_config
 from hub.clock import SystemClock
 from hub.config import Config, ConfigError, load
+from hub.documents import Conversation
 from hub.logs import configure_logs
 from hub.outbound.settling import settle_from_outside
+from hub.planning.rules import Refusal
 from hub.plugin_host import PluginError, PluginHost
 from hub.replay import redrive, replay_unrouted
+from hub.settling import Settling
 from hub.simulate import simulate_channel
 from hub.space import SpaceKeyError
 from hub.spool import SpoolError
@@ -278,6 +281,34 @@ def settle(config_path: Path, letter: str, found: Literal["sent", "failed"]) -> 
 
     _run(decide())
     click.echo(f"{letter} is settled as {found}")
+
+
+@cli.command("settle-ticket")
+@_config_option
+@click.argument("conversation")
+@click.argument("backend")
+@click.option("--ticket", default="", help="Its id at the backend, if it was made.")
+@click.option("--retry", is_flag=True, help="There is none: make it.")
+def settle_ticket(
+    config_path: Path, conversation: str, backend: str, ticket: str, retry: bool
+) -> None:
+    """Decide about a ticket in doubt, where the backend cannot be asked: CONVERSATION is cnv_."""
+
+    async def decide() -> None:
+        async with open_space(_load(config_path)) as (store, _):
+            found = await store.table(Conversation).get(conversation)
+            if found is None:
+                raise StoreError(f"there is no conversation {conversation}")
+            settling = Settling(store, SystemClock())
+            try:
+                await settling.settle(found, backend, ticket=ticket, retry=retry, by="operator")
+            except Refusal as refusal:
+                raise click.UsageError(refusal.detail) from refusal
+
+    if bool(ticket) == retry:
+        raise click.UsageError("say --ticket ID or --retry")
+    _run(decide())
+    click.echo("it goes on at once")
 
 
 @cli.command()

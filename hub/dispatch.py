@@ -7,7 +7,7 @@ is in doubt is looked up, entries of one ticket go strictly in order (the lane s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
@@ -20,11 +20,22 @@ from hub.inbox_writer import Overloaded
 from hub.jobs import Obsolete, Paused, Result, to_result
 from hub.media.ticket_note import files_note
 from hub.plugin_host import PluginHost
+from hub.retry import MISCONFIGURED_S
 from hub.store.interface import Store, StoreError
 from normalizer.addresses import parse_address
 from normalizer.drafts import Actor, Command
 from normalizer.model import Direction, Role
-from normalizer.outcomes import Failure, Gone, OutcomeUnknown, Rejected, Temporary
+from normalizer.outcomes import (
+    Failure,
+    Gone,
+    Misconfigured,
+    OutcomeUnknown,
+    RateLimited,
+    Rejected,
+    Temporary,
+    Unreachable,
+    Unsupported,
+)
 from normalizer.parts import plain_text
 from normalizer.tickets import (
     BackendEvent,
@@ -76,12 +87,26 @@ class Dispatcher:
             return await self._change(backend, job, known)
         with _nothing_sent_yet():
             entry, wakes = await self._entry(backend, job)
+        if "ticket" in job.args and job.task == "append":
+            return await self._named(backend, job, known, entry)
         if known is None:
             return await self._create(backend, job, entry)
         return await self._append(backend, job, known, entry, wakes)
 
     async def look_up(self, job: Job) -> Result | None:
-        """Adopt what an attempt in doubt left at the backend."""
+        """Adopt what an attempt in doubt left at the backend.
+
+        Where the backend cannot be asked, an entry steps aside as unknown; a ticket in doubt
+        waits for a person (hub/settling.py), because what comes after it would make another.
+        """
+        try:
+            return await self._look_up(job)
+        except RateLimited as limited:
+            raise Paused(limited.reason, limited.retry_after) from limited
+        except Misconfigured as error:
+            raise Paused(error.reason, MISCONFIGURED_S) from error
+
+    async def _look_up(self, job: Job) -> Result | None:
         backend = self._backend(job)
         if job.task == "change":
             return None  # a change reads before it writes: doing it again is safe
@@ -90,8 +115,13 @@ class Dispatcher:
         if known is not None:
             try:
                 found = await backend.find_entry(_ref(known), entry.key)
-            except Gone:
+            except Gone as gone:
+                if gone.successor is None:  # a follow-up ticket may be what is in doubt
+                    _, requester = await self._people(job)
+                    await backend.find_ticket(_follow_up(known), requester)
                 return None  # the next attempt goes on with what came after it, and looks there
+            except Unsupported as error:
+                raise Unreachable(f"nobody can say whether it is there: {error.reason}") from error
             return None if found is None else await self._linked(backend, known)
         conversation, requester = await self._people(job)
         ticket = await backend.find_ticket(conversation.id, requester)
@@ -124,9 +154,10 @@ class Dispatcher:
         with _nothing_sent_yet():
             conversation, requester = await self._people(job)
         if job.attempts > 1:
-            adopted = await self.look_up(job)
-            if adopted is not None:
-                return adopted
+            with suppress(Unsupported):  # nothing is in doubt here: that is settled before
+                adopted = await self._look_up(job)
+                if adopted is not None:
+                    return adopted
         requester_id = await self._ensure_requester(backend, requester)
         ticket = await backend.create_ticket(
             _new_ticket(conversation.id, conversation, requester, entry), requester_id
@@ -138,7 +169,9 @@ class Dispatcher:
         self, backend: TicketBackend, job: Job, known: TicketMap, entry: TicketEntry, wakes: bool
     ) -> Result | None:
         try:
-            await backend.append(_ref(known), entry, reopen=wakes)
+            again = "round" in job.args  # a person had it done again: it may be there
+            if not again or not await _is_there(backend, _ref(known), entry.key):
+                await backend.append(_ref(known), entry, reopen=wakes)
         except Gone as gone:
             moved = await self._succeed(backend, job, known, gone, entry)
             return await self._written(backend, moved)
@@ -151,13 +184,15 @@ class Dispatcher:
         if gone.successor is not None:
             moved = replace(known, ticket=gone.successor, number="", url="", version="")
             await self._maps.put([moved])  # before the call: what is in doubt is looked up there
-            if await backend.find_entry(_ref(moved), entry.key) is None:
+            if not await _is_there(backend, _ref(moved), entry.key):
                 await backend.append(_ref(moved), entry, reopen=True)
             return moved
         conversation, requester = await self._people(job)
         followups = known.followups + 1
-        key = f"{conversation.id}.{followups + 1}"
-        ticket = await backend.find_ticket(key, requester)
+        key = _follow_up(known)
+        ticket = None
+        with suppress(Unsupported):  # nothing is in doubt here: that is settled before
+            ticket = await backend.find_ticket(key, requester)
         if ticket is not None:
             return await self._adopt(
                 backend, job, key, ticket, known.requester, entry, followups=followups
@@ -183,6 +218,30 @@ class Dispatcher:
         if await backend.find_entry(ticket, entry.key) is None:
             await backend.append(ticket, entry, reopen=False)
         return saved
+
+    async def _named(
+        self, backend: TicketBackend, job: Job, known: TicketMap | None, entry: TicketEntry
+    ) -> Result:
+        """A person said which ticket an attempt in doubt has made: go on with that one."""
+        ticket = TicketRef(id=job.args["ticket"])
+        try:
+            there = await backend.find_entry(ticket, entry.key) is not None
+        except Unsupported:
+            there = True  # it was made with its first entry, and nobody can look
+        except Gone as gone:
+            raise Rejected(f"the ticket {ticket.id}, which a person named, is gone") from gone
+        conversation, requester = await self._people(job)
+        if known is None:
+            requester_id = await self._ensure_requester(backend, requester)
+            saved = await self._remember(job, conversation.id, ticket, requester_id)
+        elif known.ticket == ticket.id:
+            saved = known
+        else:
+            key, followups = _follow_up(known), known.followups + 1
+            saved = await self._remember(job, key, ticket, known.requester, followups)
+        if not there:
+            await backend.append(ticket, entry, reopen=False)
+        return await self._written(backend, saved)
 
     async def _change(
         self, backend: TicketBackend, job: Job, known: TicketMap | None
@@ -255,6 +314,8 @@ class Dispatcher:
 
     async def _linked(self, backend: TicketBackend, known: TicketMap) -> Result:
         now = await backend.read(_ref(known))
+        if not now.get("status"):  # it cannot be asked: what was told last still holds
+            now = await self._told_last(known)
         link = TicketLink(
             backend=known.backend,
             id=known.ticket,
@@ -264,6 +325,13 @@ class Dispatcher:
             raw_status=str(now.get("raw_status", "")),
         )
         return {"ticket": to_result(link)}
+
+    async def _told_last(self, known: TicketMap) -> Mapping[str, str]:
+        conversation = await self._store.table(Conversation).get(known.conversation)
+        for link in conversation.tickets if conversation is not None else ():
+            if (link.backend, link.id) == (known.backend, known.ticket):
+                return {"status": link.status, "raw_status": link.raw_status}
+        return {}
 
     async def _people(self, job: Job) -> tuple[Conversation, Requester]:
         conversation = await self._store.table(Conversation).get(job.conversation)
@@ -337,6 +405,19 @@ def _new_ticket(
 
 def _cut(entry: TicketEntry, limit: int) -> TicketEntry:
     return entry if len(entry.text) <= limit else replace(entry, text=entry.text[: limit - 1] + "…")
+
+
+async def _is_there(backend: TicketBackend, ticket: TicketRef, key: str) -> bool:
+    """Say whether an entry is there; where nobody can say, that it is not."""
+    try:
+        return await backend.find_entry(ticket, key) is not None
+    except Unsupported:
+        return False
+
+
+def _follow_up(known: TicketMap) -> str:
+    """Return the key of the ticket that comes after this one."""
+    return f"{known.conversation}.{known.followups + 2}"
 
 
 def _ref(known: TicketMap) -> TicketRef:
@@ -436,10 +517,14 @@ def _command(backend: str, event: BackendEvent, conversation: str) -> tuple[str,
             "agent_name": event.entry.author_name,
         }
         # Only what an agent wrote for the customer goes out, and only if nobody else sent it.
-        if event.entry.internal or event.already_sent or event.entry.author != "agent":
+        if event.entry.internal or event.entry.author != "agent":
             return "note", {**said, "text": event.entry.text}
+        if event.already_sent:
+            return "sent_elsewhere", {**said, "text": event.entry.text}
         return "reply", {**said, "parts": [{"type": "text", "text": event.entry.text}]}
-    if event.kind in ("status", "assignee", "priority", "tags") and not event.by_us:
+    if event.kind == "merged" and not event.data.get("value"):
+        return "", {}  # into what is seen when the next entry is written
+    if event.kind in ("status", "assignee", "priority", "tags", "merged") and not event.by_us:
         return "ticket_event", {
             "conversation": conversation,
             "backend": backend,
@@ -450,3 +535,14 @@ def _command(backend: str, event: BackendEvent, conversation: str) -> tuple[str,
             "tags": list(event.data.get("tags", ())),
         }
     return "", {}
+
+
+async def follow(store: Store, backend: str, event: BackendEvent) -> None:
+    """Let a merged ticket's successor stand for its conversation, once the merge is durable."""
+    successor = str(event.data.get("value", "")) if event.kind == "merged" else ""
+    if not successor:
+        return
+    maps = store.table(TicketMap)
+    for known in await maps.find({"backend": backend, "ticket": event.ticket_id}):
+        moved = replace(known, ticket=successor, number="", url="", version="")
+        await maps.swap(moved, {"ticket": known.ticket})

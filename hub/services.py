@@ -13,7 +13,7 @@ import structlog
 from hub.accounts import States
 from hub.clock import Clock
 from hub.contract import Fetched
-from hub.dispatch import commands_of
+from hub.dispatch import commands_of, follow
 from hub.documents import Operation
 from hub.feed.tail import FeedTail, Timelines
 from hub.ids import SpaceKey
@@ -173,9 +173,17 @@ class HubServices:
     ) -> None:
         """Take in what a ticket backend says, one item an event, in order."""
         for event in events:
+            if event.kind == "unreadable":
+                reason = str(event.data.get("reason", ""))
+                await self._intake.take_in(
+                    "hub", backend, [], door="backend", raw=raw, failed=reason
+                )
+                continue
             command = await commands_of(self.store, backend, event)
             if command is not None:
                 await self._intake.take_in("hub", backend, [command], door="backend", raw=raw)
+                raw = b""  # one copy is enough for all events of a request
+                await follow(self.store, backend, event)
 
     # --- telling -------------------------------------------------------------------------------
 

@@ -116,7 +116,9 @@ class BackendEvent(Model, frozen=True, kw_only=True):
     """Something that happened at the backend.
 
     ``dedupe_id`` is the same from webhook and poll. ``kind`` is entry, status, assignee, priority,
-    tags, merged, deleted or changed. ``already_sent``: the backend itself told the customer.
+    tags, merged (``data["value"]`` is the successor), deleted, changed, or unreadable
+    (``data["reason"]``: signed, and no event; it becomes a dead letter). ``already_sent``: the
+    backend itself told the customer.
     """
 
     dedupe_id: str

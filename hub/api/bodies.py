@@ -37,6 +37,7 @@ PATH_IDS = {
     "letter": f"^ded_{_BODY}$",
     "key": f"^key_{_BODY}$",
     "account": "^[a-z][a-z0-9_-]{0,63}:[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+    "backend": r"^[a-z0-9][a-z0-9_-]{0,31}$",
     "thing": f"^(in|ent|job|evt)_{_BODY}$",
 }
 _IDS = {name: re.compile(pattern) for name, pattern in PATH_IDS.items()}

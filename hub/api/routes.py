@@ -35,6 +35,7 @@ from hub.api.sessions import (
     welcome_page,
 )
 from hub.api.stories import Trace
+from hub.api.tickets import Tickets
 from hub.api.timelines import Latest, Timelines
 from hub.feed.routes import end_with, feed_routes
 from hub.planning.rules import Refusal
@@ -76,6 +77,7 @@ def core_routes(hub: Running, access: Access) -> list[PluginRoute]:
         *Consents(hub, people, commands).routes(),
         *Identity(hub, people, commands).routes(),
         *Conversations(hub, people, cursors, commands).routes(),
+        *Tickets(hub, people).routes(),
         *Attachments(hub, people).routes(),
         *Accounts(hub).routes(),
         *AccountLife(hub).routes(),

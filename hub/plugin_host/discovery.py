@@ -81,13 +81,16 @@ def installed_plugins() -> Iterator[Found]:
 def named_plugins(modules: Sequence[str]) -> Iterator[Found]:
     """Modules by their dotted names, or objects in them: ``shop.night`` or ``shop.night:plugin``.
 
-    The plugin's name is the last word.
+    The plugin's name is the last word, or what it calls itself by ``omniline_name``: two modules
+    may end alike.
     """
     for text in modules:
         point = metadata.EntryPoint(name="", value=text, group=GROUP)
         name = text.replace(":", ".").rpartition(".")[2]
         found = Found(name=name, origin=f"module {text}", home=text.partition(":")[0])
-        yield _loaded(found, point.load)
+        loaded = _loaded(found, point.load)
+        called = str(getattr(loaded.plugin, "omniline_name", name))
+        yield msgspec.structs.replace(loaded, name=called)
 
 
 def _loaded(found: Found, load: Callable[[], object]) -> Found:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hub.store.memory import MemoryStore
     from hub.testing.backend_contract import TicketBackendContract
+    from hub.testing.backend_faults import Fault, FaultyBackend
     from hub.testing.clock import FakeClock
     from hub.testing.connector_contract import ConnectorContract
     from hub.testing.fake_vendor import FakeVendor, Got, Mood
@@ -28,6 +29,8 @@ __all__ = [
     "FakeClock",
     "FakeServices",
     "FakeVendor",
+    "Fault",
+    "FaultyBackend",
     "Got",
     "MemoryStore",
     "Mood",
@@ -40,13 +43,19 @@ _HOMES = {
     "FakeClock": "hub.testing.clock",
     "FakeServices": "hub.testing.services",
     "FakeVendor": "hub.testing.fake_vendor",
+    "Fault": "hub.testing.backend_faults",
+    "FaultyBackend": "hub.testing.backend_faults",
     "Got": "hub.testing.fake_vendor",
     "MemoryStore": "hub.store.memory",
     "Mood": "hub.testing.fake_vendor",
     "TicketBackendContract": "hub.testing.backend_contract",
     "check_golden": "hub.testing.golden",
 }
-_SUITES = ("hub.testing.backend_contract", "hub.testing.connector_checks")
+_SUITES = (
+    "hub.testing.backend_contract",
+    "hub.testing.backend_dispatch",
+    "hub.testing.connector_checks",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -11,13 +11,18 @@
             await backend.stop()
 
         async def entries_of(self, backend, ticket): ...      # what an agent would see
+        async def tickets_with(self, backend, key): ...       # all tickets that carry a key
         async def agent_writes(self, backend, ticket, text, *, internal=False): ...
         async def agent_sets_status(self, backend, ticket, status): ...
 
-The three methods play the helpdesk's agent; they speak to your fake server, never to the
+The four methods play the helpdesk's agent; they speak to your fake server, never to the
 backend under test. ``lose_answer`` and ``settle`` can be overridden where your server can lose
 an answer by itself or has an index that lags. A fake server has to check what it is sent
 (signature, required fields, limits), else these tests prove little.
+
+:mod:`hub.testing.backend_dispatch` adds what becomes of the backend within the hub when its
+server misbehaves: give it the server's own faults by ``outside``, and MongoDB by ``hub_store``.
+A backend that has no ``poll`` and sends webhooks gives what its server sent by ``callbacks``.
 
 The rules behind each test are those of the ticket model: keys make retries safe, what is in
 doubt can be looked up, entries keep their order, and events are told by ``poll`` without loss.
@@ -27,7 +32,7 @@ Tests that ask for what ``capabilities`` deny are skipped and say so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, TypeVar
 
@@ -36,6 +41,7 @@ from msgspec.structs import replace
 
 from hub.backend_contract import TicketBackend
 from hub.contract import Refused
+from hub.testing.backend_dispatch import DispatchChecks
 from normalizer.outcomes import Failure, Gone, OutcomeUnknown, Rejected
 from normalizer.tickets import (
     BackendEvent,
@@ -62,7 +68,7 @@ HOSTILE_TEXTS = (
 )
 
 
-class TicketBackendContract:
+class TicketBackendContract(DispatchChecks):
     """Tests that every backend passes. Fixtures and methods without a body are yours to fill."""
 
     pytestmark: ClassVar[list[pytest.MarkDecorator]] = [pytest.mark.asyncio]
@@ -90,6 +96,10 @@ class TicketBackendContract:
         """Return what an agent sees on the ticket, oldest first: text, internal, author."""
         raise NotImplementedError("say how to read a ticket's entries as an agent would")
 
+    async def tickets_with(self, backend: TicketBackend, key: str) -> Sequence[TicketRef]:
+        """Return all tickets that carry a key of the hub's, doubles included, lowest first."""
+        raise NotImplementedError("say how to find all tickets that carry a key")
+
     async def agent_writes(
         self, backend: TicketBackend, ticket: TicketRef, text: str, *, internal: bool = False
     ) -> None:
@@ -101,6 +111,10 @@ class TicketBackendContract:
     ) -> None:
         """Let an agent set the status."""
         raise NotImplementedError("say how an agent sets a ticket's status")
+
+    async def callbacks(self, backend: TicketBackend) -> Sequence[tuple[Mapping[str, str], bytes]]:
+        """Return the webhooks that your server sent so far, oldest first: headers and body."""
+        raise NotImplementedError("say what webhooks the server has sent")
 
     async def lose_answer(self, backend: TicketBackend, call: Callable[[], Awaitable[T]]) -> T:
         """Carry the call out at the server and let its answer get lost.
@@ -163,9 +177,16 @@ class TicketBackendContract:
     async def drained(
         self, backend: TicketBackend, cursor: str | None
     ) -> tuple[list[BackendEvent], str]:
-        """Poll until there is no more; return each event once, and the cursor behind them."""
+        """Return each event behind the cursor once, and the cursor behind them all."""
         await self.settle(backend)
         events: dict[str, BackendEvent] = {}
+        if not _polls(backend):
+            sent = await self.callbacks(backend)
+            now = backend.context.clock.now()
+            for headers, body in sent[len(sent) if cursor is None else int(cursor) :]:
+                for event in backend.parse_webhook(headers, body, now):
+                    events.setdefault(event.dedupe_id, event)
+            return list(events.values()), str(len(sent))
         while True:
             page = await backend.poll(cursor)
             for event in page.events:
@@ -596,6 +617,72 @@ class TicketBackendContract:
             pytest.skip("this backend's webhooks are not signed; they are hints to poll")
         with pytest.raises(Refused):
             backend.parse_webhook({"content-type": "application/json"}, b"{}", BEGINNING)
+
+    async def test_what_was_altered_forged_or_is_old_is_refused(
+        self, backend: TicketBackend, requester: Requester
+    ) -> None:
+        sent = await self._signed_callbacks(backend, requester)
+        headers, body = sent[-1]
+        now = backend.context.clock.now()
+        assert backend.parse_webhook(headers, body, now)
+        changed = body.replace(b"on its way", b"on my  way")
+        assert changed != body
+        forged: list[tuple[Mapping[str, str], bytes]] = [
+            (headers, changed),
+            (headers, body + b" "),
+            (headers, b""),
+            *(({**headers, name: value[:-2] + "AA"}, body) for name, value in headers.items()),
+        ]
+        outcomes = [_heard(backend, *each, now) for each in forged]
+        true = backend.parse_webhook(headers, body, now)
+        for (_, payload), told in zip(forged, outcomes, strict=True):
+            assert told is None or payload == body, "an altered body was believed"
+            assert told in (None, true), "what is signed was changed"
+        assert outcomes.count(None) >= 4, "an altered signature was believed"
+        later = now + timedelta(days=1)
+        assert _heard(backend, headers, body, later) is None, "an old one was believed"
+        earlier = now - timedelta(days=1)
+        assert _heard(backend, headers, body, earlier) is None, "one of tomorrow was believed"
+
+    async def test_a_webhook_that_is_repeated_or_reordered_has_the_same_ids(
+        self, backend: TicketBackend, requester: Requester
+    ) -> None:
+        sent = await self._signed_callbacks(backend, requester)
+        now = backend.context.clock.now()
+        told = [[e.dedupe_id for e in backend.parse_webhook(*each, now)] for each in sent]
+        again = [[e.dedupe_id for e in backend.parse_webhook(*each, now)] for each in sent[::-1]]
+        assert again[::-1] == told
+        idents = [ident for idents in told for ident in idents]
+        assert len(set(idents)) == len(idents), "two different events have one id"
+
+    async def _signed_callbacks(
+        self, backend: TicketBackend, requester: Requester
+    ) -> Sequence[tuple[Mapping[str, str], bytes]]:
+        can = backend.capabilities
+        if not can.webhooks or not can.webhook_signed:
+            pytest.skip("this backend's server signs no webhooks")
+        ticket = await self.made(backend, requester)
+        await self.agent_sets_status(backend, ticket, Status.WAITING)
+        await self.agent_writes(backend, ticket, "it is packed")
+        await self.agent_writes(backend, ticket, "it is on its way")
+        await self.settle(backend)
+        sent = await self.callbacks(backend)
+        assert len(sent) >= 3
+        return sent
+
+
+def _heard(
+    backend: TicketBackend, headers: Mapping[str, str], body: bytes, now: datetime
+) -> Sequence[BackendEvent] | None:
+    """Return what a webhook says; None when it was refused."""
+    try:
+        return backend.parse_webhook(headers, body, now)
+    except Refused:
+        return None
+
+
+def _polls(backend: TicketBackend) -> bool:
+    return type(backend).poll is not TicketBackend.poll
 
 
 def _told_texts(events: Iterable[BackendEvent]) -> list[str]:

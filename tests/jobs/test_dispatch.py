@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from hub import steps
-from hub.dispatch import Dispatcher, commands_of
+from hub.dispatch import Dispatcher, commands_of, follow
 from hub.documents import (
     AddressDoc,
     Conversation,
@@ -23,18 +23,28 @@ from hub.documents import (
     Entry,
     EntrySender,
     Job,
+    TicketLink,
     TicketMap,
 )
 from hub.ids import SpaceKey
 from hub.inbox_writer import Overloaded
 from hub.jobs import Obsolete, Paused
+from hub.planning.rules import Refusal
 from hub.plugin_host import PluginHost
+from hub.settling import Settling
 from hub.store.interface import Unavailable
 from hub.testing.clock import START
 from normalizer.addresses import Address, canonical
 from normalizer.drafts import Profile
 from normalizer.model import Direction, Role
-from normalizer.outcomes import OutcomeUnknown, RateLimited, Rejected, Temporary
+from normalizer.outcomes import (
+    Misconfigured,
+    OutcomeUnknown,
+    RateLimited,
+    Rejected,
+    Temporary,
+    Unsupported,
+)
 from normalizer.parts import Text
 from normalizer.tickets import (
     BackendCapabilities,
@@ -362,6 +372,180 @@ async def test_a_worker_that_dies_at_a_step_writes_each_entry_once(
     assert {told.job for told in world.told} == {"job_1", "job_2", "job_3"}
 
 
+# --- where nobody can say ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mute(desk: Desk) -> None:
+    """The desk cannot be asked what it has, nor what it is like."""
+
+    async def unsupported(*_: Any, **__: Any) -> Any:
+        raise Unsupported("it cannot be asked")
+
+    async def nothing(ticket: Any) -> dict[str, Any]:
+        return {}
+
+    desk.find_ticket = unsupported  # type: ignore[method-assign]
+    desk.find_entry = unsupported  # type: ignore[method-assign]
+    desk.read = nothing  # type: ignore[method-assign]
+
+
+async def test_a_desk_that_cannot_be_asked_is_served_while_nothing_is_in_doubt(
+    world: World, dispatcher: Dispatcher, desk: Desk, mute: None
+) -> None:
+    desk.before["create_ticket"].append(Temporary("503"))
+    desk.before["append"].append(RateLimited("slow down", retry_after=3))
+    await work(world, ticket_job(1), ticket_job(2))
+    gone(desk, "100")
+    await work(world, ticket_job(3))
+    assert [desk.texts(ident) for ident in ("100", "101")] == [["text 1", "text 2"], ["text 3"]]
+    assert await world.letters() == []
+
+
+async def test_an_entry_in_doubt_steps_aside_as_unknown_and_its_lane_goes_on(
+    world: World, dispatcher: Dispatcher, desk: Desk, mute: None
+) -> None:
+    desk.after["append"].append(OutcomeUnknown("cut off"))
+    await work(world, ticket_job(1), ticket_job(2), ticket_job(3))
+    assert desk.texts("100") == ["text 1", "text 2", "text 3"]
+    (letter,) = await world.letters()
+    assert (letter.ref, letter.stage) == ("job_2", "ticket:outcome_unknown")
+    assert "nobody can say whether it is there" in letter.reason
+
+
+async def held(world: World, ident: str) -> Job:
+    async def doubtful() -> bool:
+        found = await world.job(ident)
+        return found.state == "settling" and found.reason.startswith("nobody can say")
+
+    await world.until("a doubt nobody can end", doubtful, tick_s=5.0)
+    return await world.job(ident)
+
+
+async def test_a_ticket_in_doubt_holds_its_lane_until_a_person_says_retry(
+    world: World, dispatcher: Dispatcher, desk: Desk, mute: None
+) -> None:
+    desk.before["create_ticket"].append(OutcomeUnknown("cut off"))
+    await world.give(ticket_job(1), ticket_job(2))
+    async with world.working():
+        await held(world, "job_1")
+        await world.later(3600)
+        await held(world, "job_1")
+        assert desk.tickets == {}
+        settling = Settling(world.store, world.clock)
+        (shown,) = await settling.tickets(CONVERSATION)
+        assert (shown.backend, shown.state, shown.waiting) == ("desk", "unknown", 1)
+        assert shown.reason.startswith("nobody can say")
+        await settling.settle(CONVERSATION, "desk", retry=True, by="operator")
+        await world.finished("job_1", "job_2", tick_s=1.0)
+    assert desk.texts("100") == ["text 1", "text 2"]
+    (shown,) = await settling.tickets(CONVERSATION)
+    assert (shown.state, shown.ticket, shown.waiting) == ("linked", "100", 0)
+
+
+async def test_a_person_names_the_ticket_that_an_attempt_in_doubt_has_made(
+    world: World, dispatcher: Dispatcher, desk: Desk, mute: None
+) -> None:
+    desk.after["create_ticket"].append(OutcomeUnknown("cut off"))
+    await world.give(ticket_job(1), ticket_job(2))
+    async with world.working():
+        await held(world, "job_1")
+        settling = Settling(world.store, world.clock)
+        for _ in range(2):  # harmless when repeated
+            await settling.settle(CONVERSATION, "desk", ticket="100", by="operator")
+        await world.finished("job_1", "job_2", tick_s=1.0)
+        await settling.settle(CONVERSATION, "desk", ticket="100", by="operator")
+    assert desk.keys() == ["ent_1", "ent_2"]
+    known = await the_map(world)
+    assert (known.ticket, known.key, known.requester) == ("100", "cnv_1", "r-cus_1")
+    with pytest.raises(Refusal, match="nothing is in doubt"):
+        await settling.settle(CONVERSATION, "desk", ticket="101", by="operator")
+    with pytest.raises(Refusal, match="nothing is in doubt"):
+        await settling.settle(CONVERSATION, "desk", retry=True, by="operator")
+
+
+async def test_a_follow_up_in_doubt_holds_its_lane_as_well(
+    world: World, dispatcher: Dispatcher, desk: Desk, mute: None
+) -> None:
+    await work(world, ticket_job(1))
+    gone(desk, "100")
+    desk.after["create_ticket"].append(OutcomeUnknown("cut off"))
+
+    async def gone_for_ever(ticket: Any, key: str) -> Any:
+        desk._held(ticket)
+        raise Unsupported("it cannot be asked")
+
+    desk.find_entry = gone_for_ever  # type: ignore[method-assign]
+    await world.give(ticket_job(2), ticket_job(3))
+    async with world.working():
+        await held(world, "job_2")
+        settling = Settling(world.store, world.clock)
+        await settling.settle(CONVERSATION, "desk", ticket="101", by="operator")
+        await world.finished("job_2", "job_3", tick_s=1.0)
+    assert desk.texts("101") == ["text 2", "text 3"]
+    known = await the_map(world)
+    assert (known.ticket, known.key, known.followups) == ("101", "cnv_1.2", 1)
+
+
+async def test_a_named_ticket_that_can_be_asked_gets_the_entry_it_lacks_or_is_refused(
+    world: World, dispatcher: Dispatcher, desk: Desk
+) -> None:
+    await work(world, ticket_job(1))
+    await world.store.table(TicketMap).delete({})
+    await dispatcher.run(ticket_job(2, attempts=2, args={"ticket": "100"}))
+    assert desk.keys() == ["ent_1", "ent_2"]
+    await dispatcher.run(ticket_job(2, attempts=3, args={"ticket": "100"}))
+    assert desk.keys() == ["ent_1", "ent_2"], "once, also after a crash"
+    gone(desk, "100")
+    with pytest.raises(Rejected, match="which a person named, is gone"):
+        await dispatcher.run(ticket_job(3, attempts=2, args={"ticket": "100"}))
+
+
+async def test_what_is_sent_right_now_or_never_was_in_doubt_cannot_be_settled(
+    world: World, dispatcher: Dispatcher, desk: Desk
+) -> None:
+    settling = Settling(world.store, world.clock)
+    with pytest.raises(Refusal, match="nothing is in doubt"):
+        await settling.settle(CONVERSATION, "desk", retry=True, by="operator")
+    await world.give(ticket_job(1, state="sending", lease="somebody"))
+    with pytest.raises(Refusal, match="being tried right now"):
+        await settling.settle(CONVERSATION, "desk", retry=True, by="operator")
+    (shown,) = await settling.tickets(CONVERSATION)
+    assert shown.state == "making"
+
+
+async def test_a_redriven_entry_is_looked_for_first(
+    world: World, dispatcher: Dispatcher, desk: Desk
+) -> None:
+    await work(world, ticket_job(1), ticket_job(2))
+    await dispatcher.run(ticket_job(2, attempts=2, args={"round": 1}))
+    assert desk.keys() == ["ent_1", "ent_2"]
+
+
+async def test_a_look_up_that_is_limited_or_refused_waits_as_long_as_it_should(
+    world: World, dispatcher: Dispatcher, desk: Desk
+) -> None:
+    for failure, seconds in (
+        (RateLimited("slow", retry_after=77), 77),
+        (Misconfigured("401"), 300),
+    ):
+        desk.before["find_ticket"].append(failure)
+        with pytest.raises(Paused) as paused:
+            await dispatcher.look_up(ticket_job(1, attempts=1))
+        assert paused.value.seconds == seconds
+
+
+async def test_a_status_that_cannot_be_asked_for_stays_as_it_was_told(
+    world: World, dispatcher: Dispatcher, desk: Desk, mute: None
+) -> None:
+    await work(world, ticket_job(1))
+    assert world.told[-1].result["ticket"].get("status", "") == ""
+    link = TicketLink(backend="desk", id="100", status="solved", raw_status="Done")
+    await world.store.table(Conversation).put([replace(CONVERSATION, tickets=(link,))])
+    await work(world, ticket_job(2))
+    assert world.told[-1].result["ticket"]["status"] == "solved"
+
+
 # --- tickets that are gone -----------------------------------------------------------------------
 
 
@@ -644,19 +828,51 @@ async def test_an_agents_answer_is_a_reply(world: World) -> None:
     "said",
     [
         event(entry=replace(WRITTEN, internal=True)),
-        event(already_sent=True),
+        event(entry=replace(WRITTEN, internal=True), already_sent=True),
         event(entry=replace(WRITTEN, author="customer")),
         event(entry=replace(WRITTEN, author="system")),
     ],
-    ids=["internal", "the backend sent it", "the customer's own words", "a machine's words"],
+    ids=["internal", "a note sent about", "the customer's own words", "a machine's words"],
 )
-async def test_what_is_not_for_the_customer_or_was_sent_before_is_a_note(
-    world: World, said: BackendEvent
-) -> None:
+async def test_what_is_not_for_the_customer_is_a_note(world: World, said: BackendEvent) -> None:
     await world.store.table(TicketMap).insert([KNOWN])
     command = await commands_of(world.store, "desk", said)
     assert command is not None
     assert (command.name, command.args["text"]) == ("note", "on its way")
+
+
+async def test_what_the_backend_sent_itself_is_an_answer_that_is_not_sent_again(
+    world: World,
+) -> None:
+    await world.store.table(TicketMap).insert([KNOWN])
+    command = await commands_of(world.store, "desk", event(already_sent=True))
+    assert command is not None
+    assert command.name == "sent_elsewhere"
+    assert command.args == {
+        "conversation": "cnv_1",
+        "backend": "desk",
+        "agent": "hmm",
+        "agent_name": "韩梅梅",
+        "text": "on its way",
+    }
+
+
+async def test_a_merged_tickets_successor_stands_for_its_conversation(world: World) -> None:
+    """The merge is told first and followed then: a repetition in between finds it as it was."""
+    await world.store.table(TicketMap).insert([replace(KNOWN, number="#100", version="3")])
+    merged = event("merged", data={"value": "101"})
+    command = await commands_of(world.store, "desk", merged)
+    assert command is not None
+    assert (command.name, command.args["kind"]) == ("ticket_event", "merged")
+    assert command.args["value"] == "101"
+    assert await commands_of(world.store, "desk", merged) == command
+    await follow(world.store, "desk", merged)
+    await follow(world.store, "desk", merged)
+    (known,) = await world.store.table(TicketMap).find({})
+    assert (known.ticket, known.number, known.version, known.key) == ("101", "", "", "cnv_1")
+    answer = await commands_of(world.store, "desk", event(ticket_id="101"))
+    assert answer is not None
+    assert answer.args["conversation"] == "cnv_1"
 
 
 async def test_our_own_echo_says_nothing(world: World) -> None:

@@ -3,7 +3,14 @@
 :mod:`registry` has what all commands share; the others register theirs when they are imported.
 """
 
-from hub.planning.commands import accounts, handling, notifying, people, saying
+from hub.planning.commands import (
+    accounts,
+    handling,
+    notifying,
+    people,
+    saying,
+    sent_elsewhere,
+)
 from hub.planning.commands.registry import (
     command_entry_id,
     command_names,
@@ -23,4 +30,5 @@ __all__ = [
     "people",
     "run_command",
     "saying",
+    "sent_elsewhere",
 ]

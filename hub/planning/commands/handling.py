@@ -154,7 +154,7 @@ class TicketEvent(Args, frozen=True, kw_only=True):
     conversation: str
     backend: str
     ticket: str
-    kind: str  # status, assignee, priority, tags
+    kind: str  # status, assignee, priority, tags, merged (value: the ticket it went into)
     value: str = ""
     raw: str = ""
     tags: tuple[str, ...] = ()
@@ -179,9 +179,11 @@ def _ticket_event(ws: Workspace, rules: Rules, context: Context, args: TicketEve
             ws.put(replace(conversation, priority=args.value))
         case "tags":
             ws.put(replace(conversation, tags=args.tags))
+        case "merged":
+            _ticket_merged(ws, rules, conversation, mine[0], args)
         case _:
             raise Refusal("bad-request", f"unknown kind of ticket event: {args.kind}", 422)
-    if args.kind != "status":
+    if args.kind not in ("status", "merged"):
         tell(
             ws,
             rules,
@@ -225,3 +227,25 @@ def _ticket_status(
         conversations.change_tickets(
             ws, rules, again, {"status": "open"}, context.key, come_from=args.backend
         )
+
+
+def _ticket_merged(
+    ws: Workspace, rules: Rules, conversation: Conversation, ticket: TicketLink, args: TicketEvent
+) -> None:
+    """The helpdesk put this ticket into another: what is told of that one is about us now."""
+    into = TicketLink(backend=args.backend, id=args.value, status=ticket.status)
+    others = tuple(
+        each
+        for each in conversation.tickets
+        if (each.backend, each.id) not in ((args.backend, args.ticket), (args.backend, args.value))
+    )
+    ws.put(replace(conversation, tickets=(*others, into)))
+    tell(
+        ws,
+        rules,
+        "ticket.linked",
+        customer=conversation.customer,
+        conversation=conversation.id,
+        ref=conversation.id,
+        data={"backend": args.backend, "ticket": args.value, "status": into.status},
+    )

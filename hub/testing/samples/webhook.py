@@ -38,6 +38,7 @@ from normalizer.parts import Text
 from normalizer.parts import Unsupported as UnsupportedPart
 
 omniline_api = 1
+omniline_name = "sample"  # "webhook" is a ticket backend
 
 WINDOW_S = 300
 _SECOND = 1000

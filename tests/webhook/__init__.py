@@ -1,0 +1,1 @@
+"""The webhook ticket backend, against the receiver of its own documentation."""
