@@ -22,7 +22,7 @@ from hub.documents import Entry
 from hub.testing.samples.poll import SamplePoll
 from normalizer.outcomes import Misconfigured
 from normalizer.parts import plain_text
-from tests.samples.vendors import TOKEN, HttpVendor
+from tests.samples.vendors import TOKEN, HttpVendor, LineVendor
 from tests.support.hubs import RunningHub, config_text, running_hub
 
 POLLED = "sample_poll:main"
@@ -184,6 +184,30 @@ async def test_a_stuck_poll_passes_the_one_thing_and_it_is_a_dead_letter(
     assert letter["account"] == "main"
     assert "skipped by" in letter["reason"]
     assert "it is garbage" in letter["reason"]
+
+
+async def test_a_stuck_connection_passes_the_one_thing_too(
+    mongo_url: str, mongo_db_name: str, tmp_path: Path
+) -> None:
+    """Whatever it held before and behind arrives; the wait after a failure is cut short."""
+    async with LineVendor() as vendor:
+        facts = "".join(
+            f"{name} = {json.dumps(value)}\n" for name, value in vendor.settings.items()
+        )
+        held = f'[[accounts]]\nchannel = "sample_held"\nkey = "main"\n{facts}'
+        modules = {"plugin_modules": ["hub.testing.samples.held"]}
+        async with running_hub(
+            mongo_url, mongo_db_name, tmp_path, hub=modules, accounts=(), more=held
+        ) as hub:
+            await _state(hub, "sample_held:main", "ok")
+            await vendor.says("before")
+            await _arrived(hub, "before")
+            vendor.messages.append({"seq": 2, "id": 5})  # type: ignore[arg-type]
+            await vendor.says("behind")
+            await _state(hub, "sample_held:main", "down")
+            skipped = await hub.post("/api/v1/accounts/sample_held:main/skip")
+            assert skipped.json["state"] == "done", skipped
+            await _arrived(hub, "before", "behind")
 
 
 async def test_a_skip_is_for_the_place_it_was_asked_at(hub: RunningHub, vendor: HttpVendor) -> None:
