@@ -310,6 +310,7 @@ class Job(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id
     entry: str | None = None
     conversation: str | None = None
     customer: str | None = None
+    account: str = ""  # channel:account that a send leaves by
     backend: str = ""
     task: str = ""  # what to do, where the kind has several
     args: dict[str, Any] = {}

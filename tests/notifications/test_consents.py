@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hub.documents import AddressDoc, Consent, ConsentChange, Customer, FeedRow
+from hub.documents import AddressDoc, Consent, ConsentChange, Customer, FeedRow, Operation
 from hub.notifications.consents import consent_id, objection
 from normalizer.drafts import Event, Evidence
 from tests.notifications.test_notifying import AGENT, FORM, adr, agreed, known, tell
@@ -106,6 +106,32 @@ async def test_an_older_word_that_comes_later_is_kept_and_changes_nothing(
         at=hub.now + timedelta(seconds=1),
     )
     assert told == (422, "bad-request")
+
+
+async def test_a_word_that_is_replayed_is_one_line(hub: PlannerHarness) -> None:
+    """Even when its operation is forgotten, and somebody changed their mind since."""
+    customer = await known(hub)
+    await says(hub, customer, "granted", key="k")
+    hub.later(hours=1)
+    await says(hub, customer, "withdrawn")
+    await hub.store.table(Operation).delete({})
+    hub.later(hours=1)
+    await says(hub, customer, "granted", key="k")
+    assert await state(hub) == "withdrawn"
+    assert len(await hub.all(ConsentChange)) == 2
+
+
+async def test_a_customer_without_an_address_agrees_to_nothing(hub: PlannerHarness) -> None:
+    customer = await known(hub)
+    await hub.done("note", customer=customer, text="has a private address only, soon")
+    other = await known(hub, "wu")
+    await hub.done("link", customer=other, address=str(somebody("li")), evidence=AGENT)
+    told = await hub.refused(
+        "consent", customer="cus_0", purpose="*", state="withdrawn", evidence=FORM
+    )
+    assert told == (404, "not-found")
+    await says(hub, customer, "withdrawn")  # answers as the one that has its address
+    assert (await state(hub), await state(hub, "wu")) == ("withdrawn", "withdrawn")
 
 
 async def test_consent_is_an_addresss_and_given_for_all_of_them_unless_said(
