@@ -6,12 +6,22 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from hub.documents import AddressDoc, Consent, ConsentChange, Customer, FeedRow, Operation
-from hub.notifications.consents import consent_id, objection
+from hub.documents import (
+    AddressDoc,
+    Consent,
+    ConsentChange,
+    Customer,
+    Entry,
+    FeedRow,
+    Operation,
+)
+from hub.notifications.consents import consent_id, hear, objection
+from hub.planning.workspace import NotLoaded, Workspace
 from normalizer.drafts import Event, Evidence
 from tests.notifications.test_notifying import AGENT, FORM, adr, agreed, known, tell
-from tests.planners.harness import PlannerHarness, said, somebody
+from tests.planners.harness import START, PlannerHarness, said, somebody
 
 
 async def state(hub: PlannerHarness, who: str = "li", purpose: str = "marketing") -> str:
@@ -226,6 +236,28 @@ async def test_a_purpose_nobody_can_read_stops_everything_and_allows_nothing(
     hub.later(hours=1)
     await hub.give(event("contact.opted_in", "e2", purpose=odd))
     assert await state(hub, purpose="*") == "withdrawn"
+
+
+def test_of_an_imported_history_only_opt_outs_are_heard() -> None:
+    entry = Entry(
+        id="ent_1",
+        address="adr_1",
+        position=1,
+        at=START,
+        received_at=START,
+        channel="chat",
+        account="main",
+        kind="event",
+        historical=True,
+    )
+    address = AddressDoc(id="adr_1", scheme="chat")
+    rules = PlannerHarness().rules
+    ws = Workspace()
+    hear(ws, rules, address, replace(entry, event="contact.opted_in"), None)
+    ws.accept()
+    assert ws.changes() == ([], [])
+    with pytest.raises(NotLoaded):  # it looks the ledger up
+        hear(ws, rules, address, replace(entry, event="contact.opted_out"), None)
 
 
 async def test_channels_events_that_overtake_each_other_end_as_they_were_said(
