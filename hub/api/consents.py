@@ -19,7 +19,6 @@ from hub.documents import AddressDoc, Consent, ConsentChange
 from hub.notifications import EVERYTHING
 from hub.notifications.consents import UNKNOWN, objection
 from hub.notifications.policy import Policy, policy_of
-from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
 from normalizer.drafts import Evidence
 
@@ -184,8 +183,6 @@ class Consents:
         found = [await self._people.address(caller, person, each) for each in named]
         if not found and caller.limited:
             found = person.addresses
-        if named and not found:
-            raise Refusal("not-found", "this customer has no such address", 404)
         return [doc.id for doc in found]
 
     async def _view(self, person: Person) -> ConsentsView:

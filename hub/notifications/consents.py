@@ -127,9 +127,12 @@ def hear(
     """Take down what a channel tells by an event: ``contact.opted_out`` or ``contact.opted_in``.
 
     ``purpose`` is the event's own word for what it is about; without one it is everything. One
-    that nobody can read is everything too for an opt-out, and nothing for an opt-in.
+    that nobody can read is everything too for an opt-out, and nothing for an opt-in. So is an
+    opt-in from an imported history: it may be rolled back, and what it allowed would stay.
     """
     if entry.event not in (OPTED_OUT, OPTED_IN):
+        return
+    if entry.event == OPTED_IN and entry.historical:
         return
     named = purpose or EVERYTHING
     if not isinstance(named, str) or len(named) > MAX_PURPOSE_CHARS:

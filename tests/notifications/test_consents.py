@@ -6,12 +6,22 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from hub.documents import AddressDoc, Consent, ConsentChange, Customer, FeedRow
-from hub.notifications.consents import consent_id, objection
+from hub.documents import (
+    AddressDoc,
+    Consent,
+    ConsentChange,
+    Customer,
+    Entry,
+    FeedRow,
+    Operation,
+)
+from hub.notifications.consents import consent_id, hear, objection
+from hub.planning.workspace import NotLoaded, Workspace
 from normalizer.drafts import Event, Evidence
 from tests.notifications.test_notifying import AGENT, FORM, adr, agreed, known, tell
-from tests.planners.harness import PlannerHarness, said, somebody
+from tests.planners.harness import START, PlannerHarness, said, somebody
 
 
 async def state(hub: PlannerHarness, who: str = "li", purpose: str = "marketing") -> str:
@@ -108,6 +118,32 @@ async def test_an_older_word_that_comes_later_is_kept_and_changes_nothing(
     assert told == (422, "bad-request")
 
 
+async def test_a_word_that_is_replayed_is_one_line(hub: PlannerHarness) -> None:
+    """Even when its operation is forgotten, and somebody changed their mind since."""
+    customer = await known(hub)
+    await says(hub, customer, "granted", key="k")
+    hub.later(hours=1)
+    await says(hub, customer, "withdrawn")
+    await hub.store.table(Operation).delete({})
+    hub.later(hours=1)
+    await says(hub, customer, "granted", key="k")
+    assert await state(hub) == "withdrawn"
+    assert len(await hub.all(ConsentChange)) == 2
+
+
+async def test_a_customer_without_an_address_agrees_to_nothing(hub: PlannerHarness) -> None:
+    customer = await known(hub)
+    await hub.done("note", customer=customer, text="has a private address only, soon")
+    other = await known(hub, "wu")
+    await hub.done("link", customer=other, address=str(somebody("li")), evidence=AGENT)
+    told = await hub.refused(
+        "consent", customer="cus_0", purpose="*", state="withdrawn", evidence=FORM
+    )
+    assert told == (404, "not-found")
+    await says(hub, customer, "withdrawn")  # answers as the one that has its address
+    assert (await state(hub), await state(hub, "wu")) == ("withdrawn", "withdrawn")
+
+
 async def test_consent_is_an_addresss_and_given_for_all_of_them_unless_said(
     hub: PlannerHarness,
 ) -> None:
@@ -200,6 +236,28 @@ async def test_a_purpose_nobody_can_read_stops_everything_and_allows_nothing(
     hub.later(hours=1)
     await hub.give(event("contact.opted_in", "e2", purpose=odd))
     assert await state(hub, purpose="*") == "withdrawn"
+
+
+def test_of_an_imported_history_only_opt_outs_are_heard() -> None:
+    entry = Entry(
+        id="ent_1",
+        address="adr_1",
+        position=1,
+        at=START,
+        received_at=START,
+        channel="chat",
+        account="main",
+        kind="event",
+        historical=True,
+    )
+    address = AddressDoc(id="adr_1", scheme="chat")
+    rules = PlannerHarness().rules
+    ws = Workspace()
+    hear(ws, rules, address, replace(entry, event="contact.opted_in"), None)
+    ws.accept()
+    assert ws.changes() == ([], [])
+    with pytest.raises(NotLoaded):  # it looks the ledger up
+        hear(ws, rules, address, replace(entry, event="contact.opted_out"), None)
 
 
 async def test_channels_events_that_overtake_each_other_end_as_they_were_said(

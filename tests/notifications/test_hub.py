@@ -175,6 +175,10 @@ async def test_marketing_needs_consent_which_is_shown_with_its_evidence(hub: Run
     assert (marketing["source"], marketing["evidence"]) == ("newsletter form", FORM)
     assert marketing["actor"].startswith("key:")
     await accepted(hub, customer, **offer)
+    earlier = (hub.hub.clock.now() - timedelta(days=400)).isoformat()
+    told = await say(hub, customer, "withdrawn", at=earlier)
+    [marketing] = [each for each in told["consents"]["consents"] if each["purpose"] == "marketing"]
+    assert marketing["state"] == "granted"
     await say(hub, customer, "withdrawn", addresses=[str(hub.address("ann"))])
     refused = await notify(hub, customer, **offer)
     assert (refused.status, refused.problem) == (409, "consent-withdrawn")
@@ -185,7 +189,7 @@ async def test_marketing_needs_consent_which_is_shown_with_its_evidence(hub: Run
         "marketing": False,
         "night": True,
     }
-    assert [line["state"] for line in shown["history"]] == ["withdrawn", "granted"]
+    assert [line["state"] for line in shown["history"]] == ["withdrawn", "withdrawn", "granted"]
     assert all(line["evidence"] == FORM for line in shown["history"])
 
 

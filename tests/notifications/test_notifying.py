@@ -82,6 +82,7 @@ async def test_it_is_an_entry_of_ours_that_opens_no_conversation_and_no_ticket(
     assert await hub.all(Conversation) == before[0]
     [job] = [job for job in await hub.all(Job) if job.id not in before[1]]
     assert (job.kind, job.entry, job.due_at, job.state) == ("send", entry.id, hub.now, "ready")
+    assert (job.account, job.conversation) == ("chat:main", None)
     [row] = [row for row in await hub.all(FeedRow) if row.ref == entry.id]
     assert (row.type, row.conversation, row.customer) == ("message.sent", None, customer)
 

@@ -83,6 +83,11 @@ def test_anything_else_is_refused(text: str) -> None:
         read_quiet_hours(text)
 
 
+@given(name=st.text(max_size=300) | st.text("./AZaz_0", max_size=40))
+def test_whatever_a_profile_says_there_is_a_time_zone(name: str) -> None:
+    assert datetime(2026, 3, 2, tzinfo=zone_of(name)).utcoffset() is not None
+
+
 def test_none_is_none_and_a_span_is_written_as_it_is_read() -> None:
     assert read_quiet_hours("none") is None
     assert str(span("21:00-08:05")) == "21:00-08:05"

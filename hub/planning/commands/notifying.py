@@ -122,6 +122,7 @@ def _notify(ws: Workspace, rules: Rules, context: Context, args: Notify) -> Resu
             state="ready",
             entry=entry.id,
             customer=customer.id,
+            account=f"{channel}:{account}",
         )
     )
     return _result(ws, entry, notice)
@@ -353,7 +354,6 @@ def _named(ws: Workspace, rules: Rules, args: Notify) -> AddressDoc:
             "unreachable",
             "this address was never seen: name the channel and the account to write by",
         )
-    _refuse_without_consent(ws, rules, ident, _purpose(rules, args))
     made, _ = identity.ensure_address(
         ws, rules, address, channel=args.channel, account=args.account, at=rules.now
     )
