@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from hub.config import MediaSettings
 from hub.contract import Connector, Fetched
@@ -164,6 +165,29 @@ async def test_a_connectors_own_mistake_is_worth_another_try(world: World) -> No
     world.vendor.raises = KeyError("media_id")
     with pytest.raises(Temporary, match="KeyError"):
         await world.worker.run(await world.job())
+
+
+async def test_a_full_disk_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(file: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(world.pictures, "cleaned", full)
+    with pytest.raises(Temporary, match="OSError"):
+        await world.worker.run(await world.job())
+    assert world.blobs() == []
+
+
+async def test_a_file_that_was_given_up_can_be_fetched_after_all(world: World) -> None:
+    """A redrive runs the same job once more, under new names."""
+    job = await world.job(attempts=9, args={"index": 0, "ref": "v1", "round": 1})
+    entry = await world.store.table(Entry).get("ent_1")
+    assert entry is not None
+    lost = Media(vendor_ref="v1", state=MediaState.LOST, reason="given up")
+    await world.store.table(Entry).put([replace(entry, parts=(Image(media=lost),))])
+    result = await world.worker.run(job)
+    assert result is not None
+    assert result["state"] == "ready"
+    assert "reason" not in result["media"]
 
 
 async def test_an_account_that_is_not_here_is_waited_for(world: World) -> None:
