@@ -129,6 +129,8 @@ def document(routes: Iterable[PluginRoute], server: str) -> dict[str, Any]:
     kinds = list(_kinds(paths))
     schemas, components = msgspec.json.schema_components([*kinds, Problem], ref_template=_REF)
     told = {_key(kind): schema for kind, schema in zip(kinds, schemas, strict=False)}
+    if "Media" in components:  # only the hub and its connectors see it: hub/api/views.py
+        components["Media"]["properties"].pop("vendor_ref")
     components["Problem"]["properties"]["type"]["enum"] = [TYPE_BASE + name for name in TYPES]
     return {
         "openapi": "3.1.0",

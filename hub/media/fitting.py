@@ -109,7 +109,7 @@ class Fitter:
                 stream = self._blobs.stream(media.blob)
                 await source.read(stream, limit=MAX_SOURCE_BYTES)
                 shape = await self._pictures.shrunk(source.file, into, max_bytes=limit, types=types)
-                size, sha256 = digest_of(into)
+                size, sha256 = await asyncio.to_thread(digest_of, into)
                 made = {
                     "kind": KIND,
                     "name": media.name,

@@ -6,6 +6,7 @@ one. Copies that were made of a blob have names that follow from its own.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from typing import Any, BinaryIO
@@ -46,7 +47,7 @@ async def keep(
     blobs: BlobStore, job: Job, role: str, file: BinaryIO, mime: str, name: str
 ) -> Rendition:
     """Store a file under the name of this attempt's ``role``."""
-    size, sha256 = digest_of(file)
+    size, sha256 = await asyncio.to_thread(digest_of, file)
     metadata: Mapping[str, Any] = {
         "kind": KIND,
         "entry": job.entry or "",

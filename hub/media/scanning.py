@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import BinaryIO, Literal
 
@@ -48,14 +49,15 @@ class Scanners:
         clean, failed = False, []
         for plugin, context in self._contexts.items():
             file.seek(0)
-            answer = await self._host.ask_one(
-                plugin,
-                "scan_media",
-                deadline_s=self._deadline_s,
-                context=context,
-                media=media,
-                file=file,
-            )
+            with os.fdopen(os.dup(file.fileno()), "rb") as its_own:  # which it may close
+                answer = await self._host.ask_one(
+                    plugin,
+                    "scan_media",
+                    deadline_s=self._deadline_s,
+                    context=context,
+                    media=media,
+                    file=its_own,
+                )
             if answer is None or (answer.error is None and answer.value is None):
                 continue
             if answer.error is not None or not isinstance(answer.value, ScanVerdict):

@@ -99,6 +99,11 @@ class MediaWorker:
             raise Obsolete(str(unwanted), result) from unwanted
         except StoreError as error:
             raise Temporary(str(error)) from error
+        except (Failure, Paused):
+            raise
+        except Exception as error:  # a full disk, a mistake of ours: doing it again does no harm
+            log.exception("media_attempt_failed", job=job.id)
+            raise Temporary(f"the file was not looked at: {type(error).__name__}") from error
 
     async def look_up(self, job: Job) -> Result | None:
         """Doing it again is safe, but not for ever: this file may be what kills the process."""

@@ -16,6 +16,8 @@ import msgspec
 import pytest
 from PIL import Image as Picture
 
+from hub.api.views import entry_view
+from hub.console.lines import lines
 from hub.documents import AmendmentDoc, Entry, FeedRow, Job
 from hub.media.keeping import ROLES, blob_of, fitted_copy
 from hub.testing.samples.webhook import Push
@@ -28,6 +30,7 @@ from tests.support.hubs import RunningHub, running_hub
 SETTINGS = """
 [hub.media]
 timeout_s = 2.0
+scan_timeout_s = 1.0
 max_bytes = 1000000
 private_hosts = ["127.0.0.1"]
 """
@@ -255,6 +258,68 @@ async def test_a_file_shows_what_scanners_said(
     assert (media.state, media.scan, media.reason) == (MediaState.READY, scan, reason)
 
 
+async def test_a_scanner_that_hangs_leaves_a_file_unscanned(hub: RunningHub) -> None:
+    began = time.monotonic()
+    (media,) = await ended(hub, await send(hub, "m1", {"ref": "file-hangs"}))
+    assert (media.state, media.scan) == (MediaState.READY, "unscanned")
+    assert "did not answer" in media.reason
+    assert time.monotonic() - began < 8.0
+
+
+async def test_where_scanning_is_required_a_file_waits_for_its_scanner(
+    mongo_url: str, mongo_db_name: str, tmp_path: Path, vendor: FileVendor
+) -> None:
+    async with running_hub(
+        mongo_url,
+        mongo_db_name,
+        tmp_path,
+        hub={"plugin_modules": ["tests.media.connector", "tests.media.scanner"]},
+        accounts=("main",),
+        more=f'files_url = "{vendor.url}"\n{SETTINGS}scan_required = true\n',
+    ) as hub:
+        vendor.files["doubtful"] = (b"the scanner breaks at this", "text/plain")
+        ident = await send(hub, "m1", {"ref": "doubtful"})
+        fine = await send(hub, "m2", {"ref": "file-clean"})
+        (media,) = await ended(hub, fine)
+        assert (media.state, media.scan) == (MediaState.READY, "clean")
+
+        async def asked() -> bool:
+            return vendor.asked["doubtful"] >= 2
+
+        await hub.until("another try", asked)
+        assert media_of(await hub.entry(ident))[0].state is MediaState.PENDING
+        vendor.files["doubtful"] = (b"by now it is clean", "text/plain")
+        (media,) = await ended(hub, ident)
+        assert (media.state, media.scan) == (MediaState.READY, "clean")
+
+
+# --- stopping ------------------------------------------------------------------------------------
+
+
+async def test_a_hub_that_stops_does_not_wait_for_a_vendor_and_goes_on_after_its_start(
+    mongo_url: str, mongo_db_name: str, tmp_path: Path, vendor: FileVendor
+) -> None:
+    text = f'files_url = "{vendor.url}"\n{SETTINGS.replace("2.0", "60.0")}'
+    options: dict[str, Any] = {
+        "hub": {"plugin_modules": ["tests.media.connector"]},
+        "accounts": ("main",),
+        "more": text,
+    }
+    async with running_hub(mongo_url, mongo_db_name, tmp_path, **options) as hub:
+        ident = await send(hub, "m1", {"ref": "held-file"})
+
+        async def asked() -> bool:
+            return vendor.asked["held-file"] > 0
+
+        await hub.until("the download to begin", asked)
+        stops = time.monotonic()
+    assert time.monotonic() - stops < 10.0
+    vendor.gate.set()
+    async with running_hub(mongo_url, mongo_db_name, tmp_path, **options) as hub:
+        (media,) = await ended(hub, ident)
+        assert media.state is MediaState.READY
+
+
 # --- stored by a connector -----------------------------------------------------------------------
 
 
@@ -433,6 +498,31 @@ async def test_the_feed_gives_links_for_copies_and_thumbnails(hub: RunningHub) -
     assert "vendor_ref" not in str(changed)
     answered = await hub.call("GET", shown["thumb"]["url"].removeprefix(hub.hub.web.public_url))
     assert answered.status == 200
+
+
+async def test_the_page_shows_a_thumbnail_that_leads_to_the_picture(
+    hub: RunningHub, vendor: FileVendor
+) -> None:
+    vendor.files["photo-d"] = (photo()[:900], "image/jpeg")
+    ident = await send(
+        hub,
+        "m1",
+        {"kind": "image", "ref": "photo", "name": "cat.jpg"},
+        {"kind": "image", "ref": "photo-d", "name": "torn.jpg"},
+        {"ref": "gone-3", "name": "old.pdf"},
+    )
+    good, torn, _ = await ended(hub, ident)
+    (line,) = lines([entry_view(await hub.entry(ident))], [], "", "", whole=True)
+    blocks = line.blocks
+    assert good.thumb is not None
+    assert (blocks[0].kind, blocks[0].text) == ("image", "cat.jpg")
+    assert good.thumb.blob in blocks[0].thumb
+    assert (good.blob or "?") in blocks[0].url
+    assert (blocks[1].kind, blocks[1].thumb) == ("link", "")
+    assert (torn.blob or "?") in blocks[1].url
+    told = [block.text for block in blocks if block.kind == "hint"]
+    assert any("torn.jpg: no preview" in text for text in told)
+    assert any("old.pdf could not be fetched: the vendor no longer" in text for text in told)
 
 
 async def test_the_changes_of_an_entry_do_not_show_the_vendors_reference(hub: RunningHub) -> None:

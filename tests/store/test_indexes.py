@@ -69,7 +69,7 @@ def documents() -> list[Doc]:
             Job(
                 id=f"job_{n:04}",
                 lane=f"send:{address}",
-                kind="send",
+                kind="send" if n % 20 else "media",  # which other workers do
                 position=n,
                 due_at=at,
                 live=n % 10 == 0,
@@ -225,6 +225,7 @@ QUERIES = {
         Job,
         {
             "live": True,
+            "kind": {"$in": ["erase", "send", "ticket"]},
             "due_at": {"$lte": NOW + timedelta(days=1)},
             "lane": {"$nin": ["send:adr_010"]},
         },

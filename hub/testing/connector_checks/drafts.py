@@ -79,8 +79,8 @@ def check_parts(draft: Message, key: str) -> None:
     for part in draft.parts:
         if isinstance(part, MEDIA_PARTS):
             pending = part.media.state is MediaState.PENDING
-            assert part.media.vendor_ref or not pending, (
-                f"{key}: pending media without vendor_ref can never be fetched"
+            assert part.media.vendor_ref or part.media.blob or not pending, (
+                f"{key}: pending media without vendor_ref or blob can never be fetched"
             )
             assert pending or part.media.blob or part.media.state is not MediaState.READY, (
                 f"{key}: media that is ready names its blob; at the vendor it is pending"
