@@ -22,7 +22,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from hub.accounts import StateName, States, Switches
+from hub.accounts import SENDING, StateName, States, Switches
 from hub.accounts.keeper import AccountKeeper
 from hub.accounts.measures import AccountMeasures
 from hub.accounts.overview import Overview
@@ -520,8 +520,15 @@ class Hub:
     def _tell_sending(
         self, account: str, state: StateName, reason: str, next_try_s: float | None
     ) -> None:
-        if self.states.get("account", account) is not None:
-            self.states.set("account", account, state, reason, next_try_s=next_try_s)
+        """Show how sending does beside what the account's door says."""
+        if self.states.get("account", account) is None:
+            return
+        if state == "ok":
+            self.states.clear("account", account, SENDING)
+        else:
+            self.states.set(
+                "account", account, state, reason, next_try_s=next_try_s, aspect=SENDING
+            )
 
     async def _take_outcome(self, channel: str, account: str, draft: Outcome) -> None:
         await self.intake.take_in(channel, account, [draft], door="worker", may_spool=False)

@@ -18,11 +18,12 @@ module                    does
 ========================  =======================================================================
 """
 
-from hub.accounts.states import AccountState, StateName, States
+from hub.accounts.states import SENDING, AccountState, StateName, States
 from hub.accounts.switches import REFRESH_S, SWITCHES, Pause, Switches
 
 __all__ = [
     "REFRESH_S",
+    "SENDING",
     "SWITCHES",
     "AccountState",
     "Pause",

@@ -30,6 +30,7 @@ SEVERITY: dict[StateName, int] = {
     "misconfigured": 5,
 }
 DOOR = "door"
+SENDING = "sending"
 
 
 class AccountState(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -44,7 +45,7 @@ class AccountState(msgspec.Struct, kw_only=True, omit_defaults=True):
     last_message_at: datetime | None = None
     next_try_at: datetime | None = None
     level_at: datetime | None = None  # the door has brought everything up to this moment
-    elsewhere: bool = False  # another process holds the door: what is said here counts less
+    elsewhere: bool = False  # the door's word, and another process holds it: it counts less
     by_person: bool = False  # somebody paused it
 
     def lag_s(self, now: datetime) -> float | None:
@@ -65,7 +66,7 @@ class _Aspect(msgspec.Struct, frozen=True):
 class States:
     """This process' view. Several parts may speak about one account, each in its own ``aspect``.
 
-    The door speaks in ``door``; who sends may speak in another one. The worst is shown.
+    The door speaks in ``door``, who sends in ``sending``. The worst is shown.
     """
 
     def __init__(self, clock: Clock, metrics: Metrics) -> None:
@@ -73,6 +74,7 @@ class States:
         self._metrics = metrics
         self._states: dict[tuple[str, str], AccountState] = {}
         self._aspects: dict[tuple[str, str], dict[str, _Aspect]] = {}
+        self._elsewhere: set[tuple[str, str]] = set()  # whose doors other processes hold
         self._heard: Counter[tuple[str, datetime]] = Counter()
 
     def add(self, kind: str, name: str, label: str = "", *, state: StateName = "starting") -> None:
@@ -101,10 +103,10 @@ class States:
             next_try_at = self._clock.now() + timedelta(seconds=next_try_s)
         self._aspects[(kind, name)][aspect] = _Aspect(state, reason, next_try_at)
         if aspect == DOOR:
-            held = self._states[(kind, name)]
-            held.elsewhere = elsewhere
+            self._elsewhere.discard((kind, name))
             if elsewhere:
-                held.level_at = None
+                self._elsewhere.add((kind, name))
+                self._states[(kind, name)].level_at = None
         self._show(kind, name)
 
     def clear(self, kind: str, name: str, aspect: str) -> None:
@@ -114,7 +116,10 @@ class States:
 
     def _show(self, kind: str, name: str) -> None:
         held = self._states[(kind, name)]
-        worst = max(self._aspects[(kind, name)].values(), key=lambda each: SEVERITY[each.state])
+        aspects = self._aspects[(kind, name)]
+        which = max(aspects, key=lambda each: SEVERITY[aspects[each].state])
+        worst = aspects[which]
+        held.elsewhere = which == DOOR and (kind, name) in self._elsewhere
         if held.state != worst.state:
             held.state, held.since = worst.state, self._clock.now()
         held.reason = worst.reason

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from hub.accounts import SENDING
 from hub.accounts.measures import AccountMeasures
 from hub.accounts.reports import LASTS_S
 from hub.store.interface import Unavailable
@@ -163,3 +164,19 @@ async def test_metrics_tell_state_lag_and_age_and_nothing_that_nobody_knows(one:
     assert value("state", "quiet", state="ok") == 1
     assert value("lag_seconds", "quiet") is None
     assert value("last_message_age_seconds", "quiet") is None
+
+
+async def test_a_process_that_cannot_send_is_heard_though_another_one_holds_the_door(
+    one: Process, other: Process
+) -> None:
+    """Only what it says of the door counts less."""
+    one.states.set("account", "chat:main", "ok")
+    other.states.set(
+        "account", "chat:main", "ok", "another process holds this door", elsewhere=True
+    )
+    other.states.set("account", "chat:main", "down", "no answer", aspect=SENDING)
+    await other.reporter.look()
+    assert await one.sees() == "down: no answer"
+    other.states.clear("account", "chat:main", SENDING)
+    await other.reporter.look()
+    assert await one.sees() == "ok"
