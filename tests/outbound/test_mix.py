@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from hub.cli import cli
 from hub.documents import DeadLetter, Entry, Job, Reservation
+from hub.outbound.gate import TRIPS_AFTER
 from hub.store.interface import StoreError
 from hub.testing.samples.webhook import Push, signed_headers
 from normalizer.model import Direction
@@ -351,3 +352,36 @@ async def test_an_unknown_answer_is_settled_from_the_command_line(
             assert wrong.exit_code == 1
             assert isinstance(wrong.exception, StoreError)
             assert said in str(wrong.exception)
+
+
+async def test_an_account_whose_sends_fail_is_shown_degraded_until_they_work_again(
+    mongo_url: str, mongo_db_name: str, tmp_path: Path
+) -> None:
+    async with (
+        StrictVendor() as vendor,
+        running_hub(
+            mongo_url,
+            mongo_db_name,
+            tmp_path,
+            hub={"plugin_modules": MODULES},
+            more=account(vendor),
+        ) as hub,
+    ):
+        vendor.away = True
+        for n in range(TRIPS_AFTER):
+            path = await speaks(hub, f"p-{n}")
+            await hub.post(f"{path}/replies", {"parts": [{"type": "text", "text": "hi"}]})
+
+        async def state(wanted: str) -> Any:
+            page = await hub.get("/api/v1/accounts")
+            (found,) = [each for each in page["accounts"] if each["name"] == "strict:main"]
+            return found if found["state"] == wanted else None
+
+        shown = await hub.until("it to be degraded", lambda: state("degraded"))
+        assert "sends failed in a row, the last one: busy" in shown["reason"]
+        assert shown["next_try_at"] is not None
+        vendor.away = False
+        await all_sent(hub)
+        back = await hub.until("it to be well again", lambda: state("ok"))
+        assert (back["reason"], back["next_try_at"]) == ("", None)
+        assert sum(vendor.by_key.values()) == TRIPS_AFTER
