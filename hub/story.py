@@ -232,7 +232,7 @@ class _Story:
         if not self._refs:
             return
         found = await self._store.table(DeadLetter).find(
-            {"state": {"$in": ["open", "redriven"]}, "ref": {"$in": sorted(self._refs)}}
+            {"state": {"$in": ["open", "redriven", "settled"]}, "ref": {"$in": sorted(self._refs)}}
         )
         for letter in found:
             self._tell(

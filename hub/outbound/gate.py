@@ -25,6 +25,7 @@ from normalizer.outcomes import (
     OutcomeUnknown,
     RateLimited,
     Temporary,
+    Unsupported,
 )
 
 log = structlog.get_logger(__name__)
@@ -147,6 +148,8 @@ class AccountGate:
                     self.pause(account, seconds, f"the vendor limits us: {failure.reason}")
             case Misconfigured():
                 self.pause(account, MISCONFIGURED_S, failure.reason, state="misconfigured")
+            case Unsupported():
+                return  # nobody was called
             case Temporary() | OutcomeUnknown() | None:
                 self._failed(account, failure.reason if failure is not None else reason)
             case _:

@@ -11,11 +11,13 @@ was not sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from msgspec.structs import replace
 
 from hub.clock import Clock
@@ -43,6 +45,8 @@ from normalizer.outcomes import (
     Unsupported,
 )
 from normalizer.parts import AnyPart
+
+log = structlog.get_logger(__name__)
 
 QUOTA_WAIT = timedelta(minutes=15)  # a period that ends sooner is waited for
 
@@ -98,23 +102,14 @@ class Sender:
         return _told(await self._send(connector, message, job), job)
 
     async def _send(self, connector: Connector[Any], message: Outgoing, job: Job) -> Accepted:
-        account = f"{connector.account.channel}:{connector.account.key}"
         try:
-            accepted = await connector.send(message)
-        except Failure as failure:
-            _unname(failure, message.address)
-            self._gate.failed(account, failure)
-            if not isinstance(failure, OutcomeUnknown):
-                await self._ledger.give_back(holder(job))
+            async with self._called(connector, message):
+                return await connector.send(message)
+        except OutcomeUnknown:
             raise
-        except asyncio.CancelledError:
-            self._gate.failed(account, None, "no answer in time")
+        except Failure:
+            await self._ledger.give_back(holder(job))
             raise
-        except Exception as error:
-            self._gate.failed(account, None, type(error).__name__)
-            raise
-        self._gate.worked(account)
-        return accepted
 
     async def look_up(self, job: Job) -> Result | None:
         entry, address = await self._load(job)
@@ -122,23 +117,41 @@ class Sender:
         if connector.capabilities.dedupes_sends:
             return None  # the vendor drops a second one by our key: sending again is safe
         message = await outgoing(self._store, entry, address, job)
-        account = f"{entry.channel}:{entry.account}"
-        try:
+        async with self._called(connector, message):
             found = await connector.find_sent(message)
-        except Unsupported:
-            raise  # nobody was asked
+        return None if found is None else _told(found, job)
+
+    @asynccontextmanager
+    async def _called(self, connector: Connector[Any], message: Outgoing) -> AsyncIterator[None]:
+        """Tell the gate how a call of the vendor ended, and nobody who it was about.
+
+        Whatever is no Failure is told as OutcomeUnknown.
+        """
+        account = f"{connector.account.channel}:{connector.account.key}"
+        try:
+            yield
         except Failure as failure:
             _unname(failure, message.address)
             self._gate.failed(account, failure)
             raise
         except asyncio.CancelledError:
-            self._gate.failed(account, None, "a look-up got no answer in time")
+            self._gate.failed(account, None, "no answer in time")
             raise
-        except Exception as error:
-            self._gate.failed(account, None, type(error).__name__)
-            raise
-        self._gate.worked(account)
-        return None if found is None else _told(found, job)
+        except Exception as error:  # noqa: BLE001 - logged, and told as what it is: unknown
+            said = "no answer in time" if isinstance(error, TimeoutError) else _described(error)
+            unknown = OutcomeUnknown(said)
+            _unname(unknown, message.address)
+            log.error(
+                "connector_failed",
+                account=account,
+                entry=message.entry,
+                reason=unknown.reason,
+                where="".join(traceback.format_tb(error.__traceback__, limit=-3)),
+            )
+            self._gate.failed(account, unknown)
+            raise unknown from None  # its own words may name people
+        else:
+            self._gate.worked(account)
 
     def settle_s(self, job: Job) -> float:
         return 0.0
@@ -268,6 +281,10 @@ class Sender:
 def holder(job: Job) -> str:
     """Return under which name a job has its places; a redriven one is sent, and counts, anew."""
     return f"{job.id}|{job.args.get('round', 0)}"
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _unname(failure: Failure, address: str) -> None:

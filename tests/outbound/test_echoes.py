@@ -5,6 +5,7 @@ Real: the planners, over the in-memory store. The worker's outcomes are given by
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -195,7 +196,7 @@ async def test_what_waits_is_erased_with_its_person(hub: Told) -> None:
 @pytest.mark.parametrize("early", [True, False])
 async def test_a_receipt_may_come_before_or_after_the_outcome(hub: Told, early: bool) -> None:
     _, job = await hub.answer()
-    told = [
+    told: list[Callable[[], Awaitable[None]]] = [
         lambda: hub.outcome(job, "accepted", "v1"),
         lambda: hub.receipt("v1", DeliveryState.DELIVERED),
     ]
@@ -209,7 +210,7 @@ async def test_a_receipt_of_a_redriven_send_counts(hub: Told, early: bool) -> No
     """Receipts know nothing of rounds: the vendor's id tells which one they are about."""
     _, job = await hub.answer()
     await hub.outcome(job, "failed", code="rejected")
-    told = [
+    told: list[Callable[[], Awaitable[None]]] = [
         lambda: hub.outcome(job, "accepted", "v2", round=1),
         lambda: hub.receipt("v2", DeliveryState.READ),
     ]

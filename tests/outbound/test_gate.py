@@ -14,6 +14,7 @@ from normalizer.outcomes import (
     RateLimited,
     Rejected,
     Temporary,
+    Unsupported,
 )
 
 A = "chat:main"
@@ -78,6 +79,16 @@ def test_one_probe_is_let_through_and_closes_the_breaker(told: Told) -> None:
     assert told.gate.wait_s(A, "job_2") == 0
     assert told.gate.room(A) is None
     assert told.said[-1][:2] == (A, "ok")
+
+
+def test_a_probe_that_called_nobody_closes_nothing(told: Told) -> None:
+    """A look-up that the channel does not have."""
+    told.trip()
+    told.clock.advance(OPEN_FIRST_S)
+    assert told.gate.wait_s(A, "job_1") == 0
+    told.gate.failed(A, Unsupported("no look-up"))
+    told.gate.left(A, "job_1")
+    assert told.gate.room(A) == 1
 
 
 def test_a_probe_that_fails_opens_it_twice_as_long_and_in_the_end_it_is_down(told: Told) -> None:

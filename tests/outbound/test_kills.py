@@ -1,4 +1,4 @@
-"""kill -9 at every step of a send: each answer leaves at most once or is unknown, none is forgotten.
+"""kill -9 at every step of a send: each answer leaves at most once or is unknown, none is lost.
 
 Real: the hub as a process, MongoDB, HTTP to a strict vendor that outlives the hub.
 """

@@ -15,12 +15,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner, Result
 
+from hub.cli import cli
 from hub.documents import DeadLetter, Entry, Job, Reservation
+from hub.outbound.gate import TRIPS_AFTER
+from hub.store.interface import StoreError
 from hub.testing.samples.webhook import Push, signed_headers
 from normalizer.model import Direction
 from tests.outbound.vendor import TOKEN, WINDOW_SENDS, StrictVendor
-from tests.support.hubs import SECRET, RunningHub, running_hub
+from tests.support.hubs import SECRET, RunningHub, config_text, running_hub
 from tests.support.scale import scaled
 
 ANSWERS = scaled(150, 1000)
@@ -74,7 +78,7 @@ async def all_sent(hub: RunningHub, within_s: float = WITHIN_S) -> None:
 
 
 async def _none_open(inbox: Any) -> bool:
-    return (await inbox.backlog())[0] == 0
+    return bool((await inbox.backlog())[0] == 0)
 
 
 @pytest.mark.timeout(WITHIN_S + 60)
@@ -288,3 +292,96 @@ async def test_a_lost_answer_is_settled_by_a_person_and_never_sent_again_by_itse
         reader = await hub.make_key("deadletters:read")
         denied = await hub.post(f"{base}/{letters[0]}/settle", {"outcome": "sent"}, key=reader)
         assert denied.status == 403
+
+
+async def test_an_unknown_answer_is_settled_from_the_command_line(
+    mongo_url: str, mongo_db_name: str, tmp_path: Path
+) -> None:
+    """The command itself, beside a running hub; what cannot be settled is said in plain words."""
+    async with (
+        StrictVendor() as vendor,
+        running_hub(
+            mongo_url,
+            mongo_db_name,
+            tmp_path,
+            hub={"plugin_modules": MODULES, "space_key": SPACE_KEY},
+            more=account(vendor),
+        ) as hub,
+    ):
+        path = await speaks(hub, "blind-ann")
+        vendor.lose = {"one"}
+        for text in ("one", "refuse me"):
+            await hub.post(f"{path}/replies", {"parts": [{"type": "text", "text": text}]})
+        await all_sent(hub)
+        page = await hub.get("/api/v1/dead-letters")
+        letters = {each["stage"]: each["id"] for each in page["dead_letters"]}
+        refused, unknown = letters["send:rejected"], letters["send:outcome_unknown"]
+        config = tmp_path / "omniline.toml"
+        config.write_text(
+            config_text(
+                mongo_url,
+                mongo_db_name,
+                tmp_path,
+                hub={"plugin_modules": MODULES, "space_key": SPACE_KEY},
+                more=account(vendor),
+            )
+        )
+        config.chmod(0o600)
+
+        async def settle(letter: str, found: str) -> Result:
+            args = ["settle", "--config", str(config), letter, "--as", found]
+            return await asyncio.to_thread(CliRunner().invoke, cli, args)
+
+        done = await settle(unknown, "failed")
+        assert done.exit_code == 0, done.output
+        assert done.output == f"{unknown} is settled as failed\n"
+
+        async def failed() -> bool:
+            page = await hub.get(f"{path}/timeline")
+            states = {
+                each["text"]: each["delivery"] for each in page["entries"] if each["delivery"]
+            }
+            return bool(states["one"]["state"] == "failed" and states["one"]["code"] == "settled")
+
+        await hub.until("the answer to be settled", failed)
+        shown = await hub.get(f"/api/v1/dead-letters/{unknown}")
+        assert shown["dead_letter"]["state"] == "settled"
+        assert await hub.hub.store.table(Reservation).count({}) == 0
+        for letter, said in ((refused, "only a send of unknown outcome"), ("ded_x", "there is no")):
+            wrong = await settle(letter, "sent")
+            assert wrong.exit_code == 1
+            assert isinstance(wrong.exception, StoreError)
+            assert said in str(wrong.exception)
+
+
+async def test_an_account_whose_sends_fail_is_shown_degraded_until_they_work_again(
+    mongo_url: str, mongo_db_name: str, tmp_path: Path
+) -> None:
+    async with (
+        StrictVendor() as vendor,
+        running_hub(
+            mongo_url,
+            mongo_db_name,
+            tmp_path,
+            hub={"plugin_modules": MODULES},
+            more=account(vendor),
+        ) as hub,
+    ):
+        vendor.away = True
+        for n in range(TRIPS_AFTER):
+            path = await speaks(hub, f"p-{n}")
+            await hub.post(f"{path}/replies", {"parts": [{"type": "text", "text": "hi"}]})
+
+        async def state(wanted: str) -> Any:
+            page = await hub.get("/api/v1/accounts")
+            (found,) = [each for each in page["accounts"] if each["name"] == "strict:main"]
+            return found if found["state"] == wanted else None
+
+        shown = await hub.until("it to be degraded", lambda: state("degraded"))
+        assert "sends failed in a row, the last one: busy" in shown["reason"]
+        assert shown["next_try_at"] is not None
+        vendor.away = False
+        await all_sent(hub)
+        back = await hub.until("it to be well again", lambda: state("ok"))
+        assert (back["reason"], back["next_try_at"]) == ("", None)
+        assert sum(vendor.by_key.values()) == TRIPS_AFTER

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from hub.documents import Entry, EntrySender, Reservation
 from hub.jobs import Paused
@@ -22,6 +23,7 @@ from hub.testing.clock import START
 from normalizer.capabilities import Capabilities, Quota, Window
 from normalizer.model import Direction, Role
 from normalizer.outcomes import (
+    Failure,
     Misconfigured,
     OutcomeUnknown,
     RateLimited,
@@ -151,7 +153,8 @@ async def test_a_place_is_kept_unless_it_surely_was_not_sent(
         await way.sender.run(SEND)
     else:
         way.chat.before = [failure]
-        with pytest.raises(type(failure)):
+        told = type(failure) if isinstance(failure, Failure) else OutcomeUnknown
+        with pytest.raises(told):
             await way.sender.run(SEND)
     expected = ["quota job_1|0", "window job_1|0"] if kept else []
     assert await way.taken() == expected
@@ -340,6 +343,22 @@ async def test_a_vendors_words_are_told_without_the_person(way: Way, world: Worl
     (letter,) = await world.letters()
     assert letter.reason == "*** <***> *** blocked us"
     assert (await world.job("job_1")).reason == "rejected: *** <***> *** blocked us"
+
+
+async def test_a_connectors_own_error_is_logged_and_told_without_the_person(
+    way: Way, world: World
+) -> None:
+    way.can()
+    way.chat.can_look = False
+    way.chat.before = [ValueError("no li@example.com here")]
+    await world.give(replace(SEND, attempts=0))
+    with capture_logs() as logs:
+        async with world.working(gate=way.gate):
+            await world.finished("job_1", tick_s=1.0)
+    assert world.told[0].result["reason"] == "ValueError: no *** here"
+    (logged,) = [each for each in logs if each["event"] == "connector_failed"]
+    assert "in send" in logged["where"]
+    assert "li@example.com" not in str(logs)
 
 
 # --- what is answered ----------------------------------------------------------------------------

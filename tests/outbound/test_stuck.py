@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from itertools import count
 
 import pytest
+import structlog
 from msgspec.structs import replace
 
 from hub.clock import SystemClock
@@ -27,6 +28,8 @@ from tests.outbound.vendor import never
 from tests.store.spaces import open_space
 from tests.support.scale import scaled
 
+log = structlog.get_logger(__name__)
+
 HOLE = "chat:hole"
 ANSWERS_S = 0.08
 AT_ONCE = 8
@@ -40,7 +43,7 @@ NOISE_S = scaled(0.02, 0.005)  # what other work on the same machine may add
 class Outside:
     """Answers after a while; the hole never does."""
 
-    def __init__(self, gate: AccountGate, lease_s: float) -> None:
+    def __init__(self, gate: AccountGate) -> None:
         self._gate = gate
         self.done: dict[str, float] = {}
         self.in_hole = 0
@@ -136,7 +139,7 @@ async def running(request: pytest.FixtureRequest, *, lease_s: float) -> AsyncIte
 
     async with open_space("pymongo", request, kinds=[InboxItem]) as space:
         gate = AccountGate(clock)
-        outside = Outside(gate, lease_s)
+        outside = Outside(gate)
         workers = LaneWorkers(
             space.store,
             {"send": outside},
@@ -205,7 +208,7 @@ async def test_a_stuck_account_changes_the_others_p99_by_less_than_a_tenth(
             await _forget(hub.store, holes)
     plain, beside = statistics.median(without), statistics.median(stuck)
     assert beside <= plain * BAR + NOISE_S, f"p99 {plain:.3f} s became {beside:.3f} s"
-    print(f"p99 of the others: {plain * 1000:.0f} ms alone, {beside * 1000:.0f} ms beside a hole")
+    log.info("p99_beside_a_hole", alone_s=round(plain, 3), beside_s=round(beside, 3))
 
 
 async def _forget(store: Store, idents: list[str]) -> None:

@@ -64,7 +64,7 @@ async def test_what_ends_first_is_used_first() -> None:
 async def test_the_order_of_arrival_does_not_matter(order: tuple[int, ...]) -> None:
     """Spoke, unfollowed, spoke an hour before: the unfollowing stands."""
     hub = await PlannerHarness().open()
-    things = [
+    things: list[Message | Event] = [
         said("li", "m1", at=START - timedelta(hours=1)),
         said("li", "m2", at=START - timedelta(hours=2)),
         Event(key="e1", at=START, address=somebody("li"), name="contact.unfollowed"),
@@ -131,6 +131,10 @@ def test_templates_pass_only_where_the_channel_says_so() -> None:
     assert not passes_closed(Capabilities(windows=(open_to,)), template=False)
 
 
+def moment(year: int, month: int, day: int, hour: int, minute: int, second: int = 0) -> datetime:
+    return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     ("quota", "now", "starts"),
     [
@@ -145,9 +149,9 @@ def test_periods_begin_where_the_quota_says(
     quota: dict[str, Any], now: tuple[int, ...], starts: tuple[int, ...]
 ) -> None:
     made = Quota(name="q", sends=1, **quota)
-    at = datetime(*now, tzinfo=UTC)  # type: ignore[misc]
+    at = moment(*now)
     began, ends = period(made, at)
-    assert began == datetime(*starts, tzinfo=UTC)  # type: ignore[misc]
+    assert began == moment(*starts)
     assert ends - began == timedelta(seconds=made.period_s)
     assert began <= at < ends
 

@@ -55,6 +55,7 @@ class StrictVendor:
         self.by_key: Counter[str] = Counter()
         self.violations: list[str] = []
         self.met: Counter[str] = Counter()  # how often each trouble happened
+        self.away = False  # every send is answered with 503
         self.one_window = True  # nobody speaks twice, so that it can count each window's sends
         self.lose: set[str] = set()  # texts whose answer is always lost
         self._random = random.Random(seed)
@@ -80,6 +81,8 @@ class StrictVendor:
         if set(body) != {"key", "to", "text"} or not all(isinstance(v, str) for v in body.values()):
             self.violations.append(f"malformed: {sorted(body)}")
             return web.Response(status=400)
+        if self.away:
+            return web.Response(status=503)
         trouble = self._next_trouble(body["key"])
         if trouble == "limited":
             return web.Response(status=429, headers={"Retry-After": "1"})
