@@ -85,6 +85,14 @@ class TicketData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     conversation: str
 
 
+class RemovedData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What went because its import was taken back: ids only. Remove your copy, too."""
+
+    import_id: str
+    entry: str | None = None
+    customer: str | None = None
+
+
 class EventType(msgspec.Struct, frozen=True):
     """One type of event. ``name`` is the type without the prefix and the version."""
 
@@ -108,6 +116,8 @@ TYPES: Mapping[str, EventType] = {
         EventType("message.edited", "A message has other words now.", EntryData),
         EventType("message.redacted", "A message was recalled.", EntryData),
         EventType("message.media_changed", "The file of a message arrived or got lost.", EntryData),
+        EventType("message.imported", "An old message was taken in as history.", EntryData),
+        EventType("message.removed", "An import was taken back: its entry is gone.", RemovedData),
         EventType("note.added", "A note for colleagues was written.", EntryData),
         EventType("call.changed", "A phone call reached another step.", EntryData),
         EventType("customer.created", "Somebody new appeared.", CustomerData),
@@ -118,6 +128,9 @@ TYPES: Mapping[str, EventType] = {
             "customer.link_suggested", "An address may be a customer's; decide.", CustomerData
         ),
         EventType("customer.erased", "A customer was erased.", CustomerData),
+        EventType(
+            "customer.removed", "An import was taken back: its customer is gone.", RemovedData
+        ),
         EventType("conversation.opened", "A conversation began.", ConversationData),
         EventType("conversation.updated", "Assignee, tags, priority, snooze.", ConversationData),
         EventType("conversation.closed", "A conversation ended.", ConversationData),
@@ -229,6 +242,11 @@ def _data_of(kind: EventType, row: FeedRow, loaded: Loaded) -> msgspec.Struct | 
         return _entry_data(row, loaded)
     if kind.data is CustomerData:
         return _customer_data(row, loaded)
+    if kind.data is RemovedData:
+        entry = row.ref if row.ref.startswith("ent_") else None
+        return RemovedData(
+            import_id=str(row.data.get("import", "")), entry=entry, customer=row.customer
+        )
     conversation = loaded.conversations.get(row.conversation or "")
     if conversation is None or conversation.closed_by == "erased":
         return None

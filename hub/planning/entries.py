@@ -21,6 +21,7 @@ from hub.documents import (
     Job,
 )
 from hub.planning import identity
+from hub.planning.adoption import adopt
 from hub.planning.folding import fold
 from hub.planning.rules import Rules, tell
 from hub.planning.workspace import Workspace
@@ -54,6 +55,8 @@ def append(
     vendor_ids: Iterable[str] = (),
 ) -> Entry:
     """Put a new entry into the timeline and the feed, with what was waiting for it."""
+    if not entry.historical:
+        adopt(ws, address)
     position = tell(
         ws,
         rules,
@@ -91,7 +94,7 @@ def name_entry(
     for vendor_id in dict.fromkeys(vendor_ids):
         alias = alias_id(rules, entry.channel, entry.account, vendor_id)
         if ws.get(Alias, alias) is None:
-            ws.put(Alias(id=alias, entry=entry.id))
+            ws.put(Alias(id=alias, entry=entry.id, imported=entry.imported))
         early += ws.find(AmendmentDoc, ("target", "=", alias), ("waiting", "=", True))
     return early
 

@@ -98,10 +98,10 @@ def _bury(ws: Workspace, entries: list[Entry]) -> list[str]:
     targets = tuple(sorted(entry.id for entry in entries))
     if targets:
         for amendment in ws.find(AmendmentDoc, ("target", "in", targets)):
-            blobs |= dict.fromkeys(_blobs_in(amendment.data))
+            blobs |= dict.fromkeys(blobs_in(amendment.data))
             ws.put(replace(amendment, data={}, by=None))
     for entry in entries:
-        blobs |= dict.fromkeys(_blobs_in(msgspec.to_builtins((entry.parts, entry.data))))
+        blobs |= dict.fromkeys(blobs_in(msgspec.to_builtins((entry.parts, entry.data))))
         ws.put(
             Entry(
                 id=entry.id,
@@ -121,13 +121,13 @@ def _bury(ws: Workspace, entries: list[Entry]) -> list[str]:
     return list(blobs)
 
 
-def _blobs_in(value: Any) -> list[str]:
+def blobs_in(value: Any) -> list[str]:
     """Return every blob that is named somewhere in there: media, thumbnails, older revisions."""
     if isinstance(value, dict):
         own = [value["blob"]] if isinstance(value.get("blob"), str) else []
-        return own + [blob for each in value.values() for blob in _blobs_in(each)]
+        return own + [blob for each in value.values() for blob in blobs_in(each)]
     if isinstance(value, list | tuple):
-        return [blob for each in value for blob in _blobs_in(each)]
+        return [blob for each in value for blob in blobs_in(each)]
     return []
 
 

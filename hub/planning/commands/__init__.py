@@ -3,7 +3,7 @@
 :mod:`registry` has what all commands share; the others register theirs when they are imported.
 """
 
-from hub.planning.commands import handling, people, saying
+from hub.planning.commands import handling, imports, people, saying
 from hub.planning.commands.registry import (
     command_entry_id,
     command_names,
@@ -17,6 +17,7 @@ __all__ = [
     "command_names",
     "digest",
     "handling",
+    "imports",
     "operation_id",
     "people",
     "run_command",
