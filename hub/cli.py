@@ -22,6 +22,7 @@ from hub.app import Hub, Role, StartFailed
 from hub.checks import check_config
 from hub.clock import SystemClock
 from hub.config import Config, ConfigError, load
+from hub.importing.command import import_commands
 from hub.logs import configure_logs
 from hub.plugin_host import PluginError, PluginHost
 from hub.replay import redrive, replay_unrouted
@@ -245,6 +246,9 @@ def migrate(config_path: Path) -> None:
             click.echo("the database is up to date")
 
     _run(prepare())
+
+
+cli.add_command(import_commands)
 
 
 # --- letting people in ---------------------------------------------------------------------------

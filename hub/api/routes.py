@@ -17,6 +17,7 @@ from hub.api.cursors import Cursors
 from hub.api.customers import Customers
 from hub.api.dead_letters import DeadLetters
 from hub.api.identity import Identity
+from hub.api.imports import Imports
 from hub.api.key_routes import KeyRoutes
 from hub.api.keys import ApiKeyDoc
 from hub.api.openapi import document
@@ -75,6 +76,7 @@ def core_routes(hub: Running, access: Access) -> list[PluginRoute]:
         *Accounts(hub).routes(),
         *Operations(hub).routes(),
         *DeadLetters(hub, cursors).routes(),
+        *Imports(hub, cursors).routes(),
         *Trace(hub, people).routes(),
         *KeyRoutes(hub, access, scopes).routes(),
     ]
