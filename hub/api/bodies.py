@@ -35,6 +35,7 @@ PATH_IDS = {
     "attachment": f"^blb_{_BODY}$",
     "operation": f"^op_{_BODY}$",
     "letter": f"^ded_{_BODY}$",
+    "import": f"^imp_{_BODY}$",
     "key": f"^key_{_BODY}$",
     "thing": f"^(in|ent|job|evt)_{_BODY}$",
 }
