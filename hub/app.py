@@ -39,6 +39,7 @@ from hub.doors import Doors
 from hub.feed.tail import FeedTail
 from hub.housekeeping import Housekeeping
 from hub.ids import new_id
+from hub.importing.undoing import Undoer
 from hub.inbox_writer import InboxWriter
 from hub.intake import Intake
 from hub.jobs import LaneWorkers
@@ -468,7 +469,12 @@ class Hub:
         cleaner = Cleaner(self.store, self.host, self.services, self.contexts)
         self.workers = LaneWorkers(
             self.store,
-            {"send": sender, "ticket": dispatcher, "erase": cleaner},
+            {
+                "send": sender,
+                "ticket": dispatcher,
+                "erase": cleaner,
+                "import": Undoer(self.store, self.services),
+            },
             self._take_outcome,
             self.clock,
             owner=self.owner,

@@ -26,6 +26,7 @@ from hub.checks import UnknownAccount, check_config
 from hub.clock import SystemClock
 from hub.config import Config, ConfigError, load
 from hub.documents import Conversation
+from hub.importing.command import import_commands
 from hub.logs import configure_logs
 from hub.outbound.settling import settle_from_outside
 from hub.planning.rules import Refusal
@@ -321,6 +322,9 @@ def migrate(config_path: Path) -> None:
             click.echo("the database is up to date")
 
     _run(prepare())
+
+
+cli.add_command(import_commands)
 
 
 # --- letting people in ---------------------------------------------------------------------------

@@ -272,6 +272,16 @@ class Connector(abc.ABC, Generic[S]):
         """
         raise Unsupported(f"the channel {self.channel} has no history to import")
 
+    async def read_history(self, raw: bytes, folder: str) -> Incoming:
+        """Return what one old message says that was kept as a file, for an import.
+
+        ``raw`` is the message as the archive holds it; ``folder`` is "sent" where our side's
+        own messages lay, else "". Make the keys and addresses that the account's door makes:
+        what came by it is known then. ``Incoming.failed`` says why nothing can be made of it.
+        Bytes of attachments go into ``context.blobs``, of which a dry run keeps nothing.
+        """
+        raise Unsupported(f"the channel {self.channel} reads no archives")
+
     async def poll(self, cursor: str | None) -> Polled:
         """Return what is new behind ``cursor``; with None start at the present end."""
         raise NotImplementedError(f"{self.channel} has no poll")
@@ -333,3 +343,7 @@ class Connector(abc.ABC, Generic[S]):
     @classmethod
     def has_history(cls) -> bool:
         return cls.history is not Connector.history
+
+    @classmethod
+    def reads_history(cls) -> bool:
+        return cls.read_history is not Connector.read_history

@@ -54,6 +54,7 @@ class InboxItem(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id"
     indexes: ClassVar[tuple[Index, ...]] = (
         Index((("open", 1), ("_id", 1)), only_where={"open": True}),
         Index((("channel", 1), ("account", 1)), only_where={"held": True}),
+        Index((("imported", 1),), only_where={"imported": {"$exists": True}}),
     )  # ids sort by time: old items are trimmed by them (hub/housekeeping.py), without an index
     sealed: ClassVar[tuple[str, ...]] = ("drafts", "raw", "failed")
 
@@ -69,6 +70,7 @@ class InboxItem(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id"
     failed: str | None = None  # why parse failed; such an item becomes a dead letter
     open: bool = False  # not routed yet
     held: bool = False  # the account is switched to store-only: not routed until it is on again
+    imported: str = ""  # imp_ of the import it came by: it is history
     routed_at: datetime | None = None
     expire_at: datetime | None = None
 
@@ -108,6 +110,7 @@ class Entry(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_
     indexes: ClassVar[tuple[Index, ...]] = (
         Index((("address", 1), ("at", -1), ("position", -1))),
         Index((("thread", 1), ("seq", 1)), only_where={"seq": {"$gt": 0}}),
+        Index((("imported", 1),), only_where={"imported": {"$exists": True}}),
     )
     sealed: ClassVar[tuple[str, ...]] = ("sender", "echo")
 
@@ -131,6 +134,7 @@ class Entry(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_
     automatic: bool = False
     public: bool = False
     historical: bool = False
+    imported: str = ""  # imp_ of the import that can take it back; "" once it is live
     vendor_at: datetime | None = None  # the vendor's clock, where it was out of range
     source: str = ""  # in_ of the item it came from
     client_id: str = ""  # the sender's own id, echoed to its other tabs
@@ -168,9 +172,13 @@ class Alias(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_
     """From a vendor's id (hashed with channel and account) to the entry."""
 
     collection: ClassVar[str] = "aliases"
+    indexes: ClassVar[tuple[Index, ...]] = (
+        Index((("imported", 1),), only_where={"imported": {"$exists": True}}),
+    )
 
     entry: str
     round: int = 0  # the redrive that the vendor's id is from, see hub/planning/folding.py
+    imported: str = ""  # imp_ of the import that made it
 
 
 # --- who ---------------------------------------------------------------------------------------
@@ -180,7 +188,10 @@ class AddressDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id
     """A place where somebody is reached. Never deleted; erasing takes the readable text away."""
 
     collection: ClassVar[str] = "addresses"
-    indexes: ClassVar[tuple[Index, ...]] = (Index((("customer", 1),)),)
+    indexes: ClassVar[tuple[Index, ...]] = (
+        Index((("customer", 1),)),
+        Index((("imports", 1),), only_where={"imports": {"$exists": True}}),
+    )
     sealed: ClassVar[tuple[str, ...]] = ("address", "profile")
 
     scheme: str
@@ -199,17 +210,22 @@ class AddressDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id
     # hub/planning/windows.py for the names.
     opened: dict[str, datetime] = {}
     closed: dict[str, datetime] = {}
+    imports: tuple[str, ...] = ()  # imp_ of the imports that alone know it; () once it is live
 
 
 class Thread(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
     """A named thread of an address (a mail thread, a second chat). The default one has no row."""
 
     collection: ClassVar[str] = "threads"
-    indexes: ClassVar[tuple[Index, ...]] = (Index((("address", 1),)),)
+    indexes: ClassVar[tuple[Index, ...]] = (
+        Index((("address", 1),)),
+        Index((("imports", 1),), only_where={"imports": {"$exists": True}}),
+    )
 
     address: str
     thread: str  # thr_...
     key: str = ""
+    imports: tuple[str, ...] = ()  # imp_ of the imports that alone know it; () once it is live
 
 
 class Customer(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
@@ -219,6 +235,7 @@ class Customer(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id":
     indexes: ClassVar[tuple[Index, ...]] = (
         Index((("seen_at", -1), ("_id", -1))),
         Index((("alias_of", 1),)),
+        Index((("imports", 1),), only_where={"imports": {"$exists": True}}),
     )
     sealed: ClassVar[tuple[str, ...]] = ("name", "profile")
 
@@ -232,6 +249,7 @@ class Customer(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id":
     created_at: datetime
     seen_at: datetime  # last activity, at a granularity of one hour
     erased: bool = False
+    imports: tuple[str, ...] = ()  # imp_ of the imports that alone know it; () once it is live
 
 
 class Link(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
@@ -507,6 +525,63 @@ class Operation(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id"
     expire_at: datetime | None = None
 
 
+# --- old conversations -------------------------------------------------------------------------
+
+
+class ImportFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that could not be read: where it stands, and what to do. Never its content."""
+
+    place: str
+    reason: str
+
+
+class ImportCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an import has met so far. ``seen`` = ``taken`` + ``known`` + ``failed``.
+
+    ``by`` counts what was taken: ``kind:message.in``, ``account:mail:support``,
+    ``month:2024-03`` (of the message's own time, UTC).
+    """
+
+    seen: int = 0
+    taken: int = 0
+    known: int = 0
+    failed: int = 0
+    by: dict[str, int] = {}
+    failures: tuple[ImportFailure, ...] = ()  # the first ones
+
+
+class ImportRun(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """One import of old conversations, written by the process that runs it and nobody else."""
+
+    collection: ClassVar[str] = "imports"
+
+    source: str  # mbox, history, jsonl or csv
+    settings: dict[str, Any] = {}  # of the source: file, account, since, columns ...
+    account: str = ""  # channel:account; "" when each row names its own
+    state: str  # running, paused, done or failed
+    reason: str = ""
+    counts: ImportCounts = ImportCounts()
+    cursor: str | None = None  # the source's own; everything before it is in the inbox
+    actor: str = ""
+    started_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None = None
+
+
+class ImportRollback(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """That an import is being taken back, or was; under its id, written by the router."""
+
+    collection: ClassVar[str] = "import_rollbacks"
+
+    state: str  # running or done
+    actor: str = ""
+    asked_at: datetime
+    done_at: datetime | None = None
+    entries: int = 0
+    addresses: int = 0
+    customers: int = 0
+
+
 # --- housekeeping ------------------------------------------------------------------------------
 
 
@@ -517,6 +592,12 @@ class State(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_
 
     value: dict[str, Any] = {}
     rev: int = 0
+
+
+class Removed(Doc, frozen=True, kw_only=True):
+    """Among the changes of a commit: the document ``id`` of this collection goes."""
+
+    of: str
 
 
 CORE: tuple[type[Doc], ...] = (
@@ -538,5 +619,7 @@ CORE: tuple[type[Doc], ...] = (
     Notice,
     FeedRow,
     Operation,
+    ImportRun,
+    ImportRollback,
     State,
 )

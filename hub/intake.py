@@ -119,9 +119,11 @@ class Intake:
         failed: str | None = None,
         operation: str | None = None,
         may_spool: bool = True,
+        imported: str = "",
     ) -> str:
         """Store drafts durably and return their inbox id; ``failed`` says why there are none.
 
+        ``imported`` names the import whose history they are.
         Raises Overloaded when that is not possible now, ValueError for a draft without a key
         or with a broken address.
         """
@@ -136,6 +138,7 @@ class Intake:
             failed=failed,
             operation=operation,
             may_spool=may_spool,
+            imported=imported,
         )
 
     async def _parse(
@@ -173,6 +176,7 @@ class Intake:
         failed: str | None = None,
         operation: str | None = None,
         may_spool: bool = True,
+        imported: str = "",
     ) -> str:
         ident = new_id("in")
         blob = None
@@ -193,6 +197,7 @@ class Intake:
             failed=failed,
             open=not held,
             held=held,
+            imported=imported,
         )
         await self._writer.put(item, may_spool=may_spool)
         self._metrics.received.labels(channel, account, door).inc()

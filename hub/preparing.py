@@ -39,6 +39,9 @@ class Prepared(msgspec.Struct):
 
     @property
     def messages(self) -> list[Message]:
+        """The messages that may open a conversation: history opens none."""
+        if self.item.imported:
+            return []
         return [draft for draft in self.drafts if isinstance(draft, Message)]
 
     @property

@@ -24,6 +24,8 @@ STEPS = {
     "router.3": "they were planned",
     "router.4": "the transaction is written, not committed",
     "router.5": "the transaction is committed",
+    "import.1": "a page of an import is in the inbox, its cursor is not stored",
+    "import.2": "the cursor behind a page of an import is stored",
     "jobs.1": "a lane was claimed",
     "jobs.2": "the job is marked as being sent",
     "jobs.3": "the outside has done it",

@@ -35,6 +35,7 @@ PATH_IDS = {
     "attachment": f"^blb_{_BODY}$",
     "operation": f"^op_{_BODY}$",
     "letter": f"^ded_{_BODY}$",
+    "import": f"^imp_{_BODY}$",
     "key": f"^key_{_BODY}$",
     "account": "^[a-z][a-z0-9_-]{0,63}:[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
     "backend": r"^[a-z0-9][a-z0-9_-]{0,31}$",

@@ -43,6 +43,8 @@ SCOPES: dict[str, str] = {
     "operations:read": "See results of operations, and the story of one message.",
     "deadletters:read": "Read what could not be done, with the raw requests.",
     "deadletters:write": "Have it done again.",
+    "imports:read": "See imports of old conversations.",
+    "imports:write": "Take an import back.",
     "erase:write": "Erase a customer for good.",
     "feed:read": "Read the feed; `feed:read:` and a pattern (`message.*`) for these types only.",
     "feed:write": "Manage the feed's push endpoints and consumers.",

@@ -19,6 +19,7 @@ from hub.api.cursors import Cursors
 from hub.api.customers import Customers
 from hub.api.dead_letters import DeadLetters
 from hub.api.identity import Identity
+from hub.api.imports import Imports
 from hub.api.key_routes import KeyRoutes
 from hub.api.keys import ApiKeyDoc
 from hub.api.notifications import Notifications
@@ -83,6 +84,7 @@ def core_routes(hub: Running, access: Access) -> list[PluginRoute]:
         *AccountLife(hub).routes(),
         *Operations(hub).routes(),
         *DeadLetters(hub, cursors, commands).routes(),
+        *Imports(hub, cursors).routes(),
         *Trace(hub, people).routes(),
         *KeyRoutes(hub, access, scopes).routes(),
     ]

@@ -109,6 +109,14 @@ class ConsentData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     source: str = ""
 
 
+class RemovedData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What went because its import was taken back: ids only. Remove your copy, too."""
+
+    import_id: str
+    entry: str | None = None
+    customer: str | None = None
+
+
 class EventType(msgspec.Struct, frozen=True):
     """One type of event. ``name`` is the type without the prefix and the version."""
 
@@ -132,6 +140,8 @@ TYPES: Mapping[str, EventType] = {
         EventType("message.edited", "A message has other words now.", EntryData),
         EventType("message.redacted", "A message was recalled.", EntryData),
         EventType("message.media_changed", "The file of a message arrived or got lost.", EntryData),
+        EventType("message.imported", "An old message was taken in as history.", EntryData),
+        EventType("message.removed", "An import was taken back: its entry is gone.", RemovedData),
         EventType("note.added", "A note for colleagues was written.", EntryData),
         EventType("call.changed", "A phone call reached another step.", EntryData),
         EventType("customer.created", "Somebody new appeared.", CustomerData),
@@ -143,6 +153,9 @@ TYPES: Mapping[str, EventType] = {
         ),
         EventType("customer.erased", "A customer was erased.", CustomerData),
         EventType("consent.changed", "A customer agreed, or does not any more.", ConsentData),
+        EventType(
+            "customer.removed", "An import was taken back: its customer is gone.", RemovedData
+        ),
         EventType("conversation.opened", "A conversation began.", ConversationData),
         EventType("conversation.updated", "Assignee, tags, priority, snooze.", ConversationData),
         EventType("conversation.closed", "A conversation ended.", ConversationData),
@@ -263,6 +276,11 @@ def _data_of(kind: EventType, row: FeedRow, loaded: Loaded) -> msgspec.Struct | 
         return msgspec.convert({**row.data, "account": row.ref}, AccountData)
     if kind.data is ConsentData:
         return _consent_data(row, loaded)
+    if kind.data is RemovedData:
+        entry = row.ref if row.ref.startswith("ent_") else None
+        return RemovedData(
+            import_id=str(row.data.get("import", "")), entry=entry, customer=row.customer
+        )
     conversation = loaded.conversations.get(row.conversation or "")
     if conversation is None or conversation.closed_by == "erased":
         return None

@@ -38,6 +38,8 @@ _BACKEND = "helpdesk"
 _TOLD: dict[str, dict[str, Any]] = {
     "message.delivery_changed": {"state": "delivered"},
     "message.seen": {"state": "read"},
+    "message.removed": {"import": "imp_01jnb2f4n0a1b2c3d4e5f6g7h8"},
+    "customer.removed": {"import": "imp_01jnb2f4n0a1b2c3d4e5f6g7h8"},
     "customer.updated": {"link": "lnk_01jnb2h0a1b2c3d4e5f6g7h8j9"},
     "customer.merged": {"link": "lnk_01jnb2h0a1b2c3d4e5f6g7h8j9", "into": _OTHER},
     "customer.split": {"link": "lnk_01jnb2h0a1b2c3d4e5f6g7h8j9"},

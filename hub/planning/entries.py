@@ -21,6 +21,7 @@ from hub.documents import (
     Job,
 )
 from hub.planning import identity
+from hub.planning.adoption import adopt
 from hub.planning.folding import fold
 from hub.planning.media import media_jobs, referenced
 from hub.planning.rules import Rules, tell
@@ -55,6 +56,8 @@ def append(
     vendor_ids: Iterable[str] = (),
 ) -> Entry:
     """Put a new entry into the timeline and the feed, with what was waiting for it."""
+    if not entry.historical:
+        adopt(ws, address)
     position = tell(
         ws,
         rules,
@@ -102,7 +105,7 @@ def name_entry(
         alias = alias_id(rules, entry.channel, entry.account, vendor_id)
         known = ws.get(Alias, alias)
         if known is None or (known.entry == entry.id and known.round < turn):
-            ws.put(Alias(id=alias, entry=entry.id, round=turn))
+            ws.put(Alias(id=alias, entry=entry.id, round=turn, imported=entry.imported))
         early += ws.find(AmendmentDoc, ("target", "=", alias), ("waiting", "=", True))
     return early
 

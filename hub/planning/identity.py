@@ -20,6 +20,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from hub.documents import AddressDoc, Conversation, Customer, Doc, Link
+from hub.planning.adoption import adopt, share
 from hub.planning.conversations import MAX_REOPENABLE
 from hub.planning.rules import PAST, Refusal, Rules, tell
 from hub.planning.workspace import Workspace, hour
@@ -62,17 +63,24 @@ def ensure_address(
     account: str,
     at: datetime,
     profile: Profile | None = None,
+    imported: str = "",
 ) -> tuple[AddressDoc, Customer]:
     """Return the address and its customer; both are made when somebody is new.
 
     An empty ``channel`` says that the address was only named, not reached: where it was seen
-    last stays as it is.
+    last stays as it is. ``imported`` names the import by which it is met: then somebody who is
+    there stays as they are.
     """
     ident = address_id(rules, address)
     doc = ws.get(AddressDoc, ident)
     if doc is None or doc.erased or doc.customer is None:
-        return _newcomer(ws, rules, ident, address, channel, account, at, profile)
-    customer = ws.need(Customer, doc.customer)
+        return _newcomer(ws, rules, ident, address, channel, account, at, profile, imported)
+    if doc.imports and not imported:
+        adopt(ws, doc)
+        doc = ws.need(AddressDoc, ident)
+    customer = ws.need(Customer, doc.customer or "")
+    if imported:
+        return share(ws, doc, customer, imported, at)
     after = doc
     if channel and (doc.channel, doc.account) != (channel, account):
         after = replace(after, channel=channel, account=account)
@@ -104,7 +112,9 @@ def _newcomer(
     account: str,
     at: datetime,
     profile: Profile | None,
+    imported: str,
 ) -> tuple[AddressDoc, Customer]:
+    imports = (imported,) if imported else ()
     customer = ws.new(
         Customer(
             id=ws.new_id("cus"),
@@ -112,6 +122,7 @@ def _newcomer(
             addresses=(ident,),
             created_at=rules.now,
             seen_at=hour(at),
+            imports=imports,
         )
     )
     before = ws.get(AddressDoc, ident)
@@ -127,6 +138,7 @@ def _newcomer(
         thread=ws.new_id("thr"),
         created_at=rules.now,
         erased_up_to=before.erased_up_to if before else None,
+        imports=imports,
     )
     ws.put(doc)
     tell(

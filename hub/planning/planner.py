@@ -30,7 +30,7 @@ from hub.documents import (
     TicketLink,
 )
 from hub.notifications import consents
-from hub.planning import conversations, identity
+from hub.planning import conversations, history, identity
 from hub.planning.commands import run_command
 from hub.planning.echoes import decide, is_echo
 from hub.planning.entries import (
@@ -76,6 +76,8 @@ def plan(
     ws: Workspace, rules: Rules, item: InboxItem, draft: AnyDraft, route: Route | None = None
 ) -> bool:
     """Plan one draft; return False when it was erased before, so that its raw copy has to go."""
+    if item.imported:
+        return history.plan_history(ws, rules, item, draft)
     match draft:
         case Message():
             return _message(ws, rules, item, draft, route)
@@ -104,8 +106,9 @@ def _message(
     known = ws.get(Entry, ident)
     if known is None:
         known = is_echo(ws, rules, item, draft)
-    if known is not None:
+    if known is not None and not history.comes_to_life(item, known):
         repeated(ws, rules, item, draft, known)
+        history.keep(ws, known)
         return not known.erased
     sender = ws.get(AddressDoc, identity.address_id(rules, draft.address))
     if came_too_late(ws, item, ident, sender):
@@ -164,6 +167,8 @@ def _message(
         client_id=draft.key if incoming and counts else "",
         delivery=None if incoming else Delivery(state=DeliveryState.ACCEPTED, at=at),
     )
+    if known is not None:
+        entry = history.with_changes(ws, entry)
     kind = "message.received" if incoming else "message.sent"
     entry = append(ws, rules, entry, address, kind, draft.vendor_ids)
     if incoming and item.door != "import":
@@ -176,6 +181,7 @@ def _event(ws: Workspace, rules: Rules, item: InboxItem, draft: Event) -> bool:
     ident = entry_id(rules, item.channel, item.account, draft)
     known = ws.get(Entry, ident)
     if known is not None:
+        history.keep(ws, known)
         return not known.erased
     sender = ws.get(AddressDoc, identity.address_id(rules, draft.address))
     if came_too_late(ws, item, ident, sender):
@@ -254,6 +260,8 @@ def _thread(ws: Workspace, rules: Rules, address: AddressDoc, key: str) -> tuple
     ident = rules.key.hashed("thk", f"{address.id}|{key}")
     found = ws.get(Thread, ident)
     if found is not None:
+        if found.imports:
+            ws.put(replace(found, imports=()))
         return found.thread, False
     made = Thread(id=ident, address=address.id, thread=ws.new_id("thr"), key=key)
     ws.put(made)

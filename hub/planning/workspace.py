@@ -20,6 +20,7 @@ from hub.documents import (
     Customer,
     Doc,
     FeedRow,
+    Removed,
     Thread,
 )
 from hub.ids import new_id
@@ -75,7 +76,7 @@ class NotLoaded(Exception):
 
 
 _KEPT: tuple[type[Doc], ...] = (AddressDoc, Customer, Conversation, Thread)
-_Layer = dict[type[Doc], dict[Any, Doc]]
+_Layer = dict[type[Doc], dict[Any, Doc | None]]  # None: taken away
 
 
 class Loads(msgspec.Struct):
@@ -130,7 +131,7 @@ class Workspace:
         for query, found in loads.found:
             newer = self._last.get(query.kind, {})
             docs_now = {doc.id: newer.get(doc.id, doc) for doc in found}
-            docs_now.update({ident: doc for ident, doc in newer.items() if query.holds(doc)})
+            docs_now.update({i: doc for i, doc in newer.items() if doc and query.holds(doc)})
             shelf = self._base.setdefault(query.kind, {})
             for ident, doc in docs_now.items():
                 shelf.setdefault(ident, doc)
@@ -165,7 +166,7 @@ class Workspace:
         """Return the document as the plan so far has it. Raises :class:`NotLoaded`."""
         for layer in (self._item, self._batch):
             if kind in layer and ident in layer[kind]:
-                return cast(D, layer[kind][ident])
+                return cast("D | None", layer[kind][ident])
         shelf = self._base.get(kind)
         if shelf is None or ident not in shelf:
             raise NotLoaded(ById(kind, ident))
@@ -192,9 +193,9 @@ class Workspace:
         ids = dict.fromkeys(self._found[query])
         for layer in (self._batch, self._item):
             for ident, doc in layer.get(kind, {}).items():
-                if query.holds(doc):
+                if doc is not None and query.holds(doc):
                     ids[ident] = None
-        docs = [doc for ident in ids if query.holds(doc := self.need(kind, ident))]
+        docs = [doc for i in ids if (doc := self.get(kind, i)) is not None and query.holds(doc)]
         return docs[:limit] if limit else docs
 
     def put(self, doc: Doc) -> None:
@@ -205,6 +206,10 @@ class Workspace:
         self._base.setdefault(type(doc), {}).setdefault(doc.id, None)
         self.put(doc)
         return doc
+
+    def remove(self, doc: Doc) -> None:
+        """Take a document away for good. Only undoing an import does: all else leaves traces."""
+        self._item.setdefault(type(doc), {})[doc.id] = None
 
     def new_id(self, prefix: str) -> str:
         """Return an id for something new: the same each time that the item is planned.
@@ -273,13 +278,16 @@ class Workspace:
         self.begin()
 
     def changes(self) -> tuple[list[Doc], list[Doc]]:
-        """Return (new documents, changed documents) of the batch."""
+        """Return (new documents, changed documents) of the batch; ``Removed`` is a change."""
         inserts: list[Doc] = []
         replaces: list[Doc] = []
         for kind, docs in self._batch.items():
             shelf = self._base.get(kind, {})
             for ident, doc in docs.items():
-                (inserts if shelf.get(ident) is None else replaces).append(doc)
+                if doc is not None:
+                    (inserts if shelf.get(ident) is None else replaces).append(doc)
+                elif shelf.get(ident) is not None:
+                    replaces.append(Removed(id=ident, of=kind.collection))
         return inserts, replaces
 
     def committed(self) -> None:

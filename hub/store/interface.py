@@ -99,7 +99,7 @@ class Commit(msgspec.Struct, kw_only=True):
     lease: Lease
     position: int  # the last one given out by this batch
     inserts: list[Doc] = []
-    replaces: list[Doc] = []
+    replaces: list[Doc] = []  # a hub.documents.Removed among them takes its document away
     routed: list[str] = []
     redact: list[str] = []  # those of them whose raw copy has to go: the person was erased
     suspect: str = ""  # the item that is routed alone next, see mark_suspect
@@ -212,6 +212,10 @@ class BlobStore(Protocol):
     async def delete(self, blob: str) -> None: ...
 
     async def metadata(self, blob: str) -> Mapping[str, Any] | None: ...
+
+    async def marked(self, name: str, value: str) -> list[str]:
+        """Return all blobs with this in their metadata. It looks at every blob: not for often."""
+        ...
 
 
 class SignalStore(Protocol):

@@ -19,7 +19,7 @@ from bson.codec_options import CodecOptions
 from bson.errors import InvalidDocument
 
 from hub.clock import Clock, SystemClock
-from hub.documents import Doc, InboxItem
+from hub.documents import Doc, InboxItem, Removed
 from hub.ids import new_id
 from hub.store.codec import Codec, plain, unstorable
 from hub.store.interface import (
@@ -357,7 +357,12 @@ class MemoryRouter:
         if not self._holds(commit.lease):
             raise Fenced("the router's lease has moved on")
         inserts = [(doc.collection, _encoded(self._codec, doc)) for doc in commit.inserts]
-        replaces = [(doc.collection, _encoded(self._codec, doc)) for doc in commit.replaces]
+        removed = [doc for doc in commit.replaces if isinstance(doc, Removed)]
+        replaces = [
+            (doc.collection, _encoded(self._codec, doc))
+            for doc in commit.replaces
+            if not isinstance(doc, Removed)
+        ]
         made = set()
         for name, row in inserts:
             key = (name, row["_id"])
@@ -366,6 +371,8 @@ class MemoryRouter:
             made.add(key)
         for name, row in inserts + replaces:
             self._collections.setdefault(name, {})[row["_id"]] = row
+        for gone in removed:
+            self._collections.get(gone.of, {}).pop(gone.id, None)
         inbox = self._collections.setdefault(InboxItem.collection, {})
         for ident in commit.routed:
             if ident in inbox:
@@ -455,6 +462,9 @@ class MemoryBlobs:
 
     async def metadata(self, blob: str) -> Mapping[str, Any] | None:
         return self._blobs[blob][1] if blob in self._blobs else None
+
+    async def marked(self, name: str, value: str) -> list[str]:
+        return [blob for blob, (_, known) in self._blobs.items() if known.get(name) == value]
 
 
 class MemorySignals:

@@ -23,7 +23,7 @@ from pymongo.errors import (
     WriteError,
 )
 
-from hub.documents import Doc, InboxItem
+from hub.documents import Doc, InboxItem, Removed
 from hub.ids import new_id
 from hub.steps import reached
 from hub.store import driver as seam
@@ -383,7 +383,11 @@ class MongoRouter:
 
     async def commit(self, commit: Commit, seconds: float) -> None:
         inserts = self._grouped(commit.inserts)
-        replaces = self._grouped(commit.replaces)
+        replaces = self._grouped(doc for doc in commit.replaces if not isinstance(doc, Removed))
+        removed: dict[str, list[Any]] = {}
+        for doc in commit.replaces:
+            if isinstance(doc, Removed):
+                removed.setdefault(doc.of, []).append(doc.id)
         if self._session is None:
             raise Fenced("this process holds no router lease")
         with _translated():
@@ -410,6 +414,10 @@ class MongoRouter:
                         [ReplaceOne({"_id": row["_id"]}, row, upsert=True) for row in rows],
                         ordered=False,
                         session=session,
+                    )
+                for name, ids in removed.items():
+                    await self._driver.collection(name).delete_many(
+                        {"_id": {"$in": ids}}, session=session
                     )
                 if commit.routed:
                     await self._inbox.update_many(
@@ -606,6 +614,11 @@ class MongoBlobs:
             return None
         known: Mapping[str, Any] = plain(found[0].metadata)
         return {name: value for name, value in known.items() if name != _SEALED}
+
+    async def marked(self, name: str, value: str) -> list[str]:
+        with _translated():
+            found = await self._bucket.find({f"metadata.{name}": value})
+        return [str(each.id) for each in found]
 
 
 class MongoSignals:

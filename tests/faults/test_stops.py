@@ -29,9 +29,9 @@ NEEDS_SPOOL = {"spool.1", "spool.2"}
 NEEDS_JOBS = {step for step in STEPS if step.startswith("jobs.")}
 NEEDS_DOORS = {"doors.1"}  # stopped there by tests/samples/test_doors.py
 NEEDS_MEDIA = {step for step in STEPS if step.startswith("media.")}  # tests/media/test_kills.py
-PIPELINE = [
-    step for step in STEPS if step not in NEEDS_SPOOL | NEEDS_JOBS | NEEDS_DOORS | NEEDS_MEDIA
-]
+NEEDS_IMPORT = {"import.1", "import.2"}  # stopped there by tests/importing/test_kills.py
+ELSEWHERE = NEEDS_SPOOL | NEEDS_JOBS | NEEDS_DOORS | NEEDS_MEDIA | NEEDS_IMPORT
+PIPELINE = [step for step in STEPS if step not in ELSEWHERE]
 
 
 @pytest.mark.parametrize("count", scaled([7], [1, 7, 60]))

@@ -111,6 +111,7 @@ class PlannerHarness:
         channel: str = "chat",
         account: str = "main",
         received_at: datetime | None = None,
+        imported: str = "",
         commit: bool = True,
     ) -> bool:
         """Route one item; return whether its raw copy may stay."""
@@ -119,7 +120,8 @@ class PlannerHarness:
             channel=channel,
             account=account,
             received_at=received_at or self.now,
-            door="test",
+            door="import" if imported else "test",
+            imported=imported,
         )
         keep = await self._plan(item, drafts)
         self._routed.append(item.id)

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from hub.documents import CORE, Entry, FeedRow, InboxItem, State
+from hub.documents import CORE, Entry, FeedRow, InboxItem, Removed, State
 from hub.ids import SpaceKey
 from hub.space import claim_space
 from hub.store.codec import MAX_ITEM_BYTES
@@ -728,6 +728,15 @@ async def test_renewing_keeps_a_lane_even_late_as_long_as_nobody_has_it(
     assert await store.lanes.parked() == {"a"}
 
 
+async def test_a_removed_document_goes_with_the_commit(store: Store) -> None:
+    lease = await took(store, "one")
+    await store.router.commit(commit(lease, 2, inserts=[entry("ent_1"), entry("ent_2")]), 5.0)
+    gone = [Removed(id="ent_1", of="entries"), Removed(id="ent_none", of="entries")]
+    await store.router.commit(commit(lease, 3, replaces=[*gone, entry("ent_2", 3)]), 5.0)
+    held = await store.table(Entry).get_many(["ent_1", "ent_2"])
+    assert {ident: each.position for ident, each in held.items()} == {"ent_2": 3}
+
+
 # --- blobs ---------------------------------------------------------------------------------------
 
 
@@ -741,6 +750,8 @@ async def test_a_blob_is_read_as_it_was_put(store: Store) -> None:
     assert await store.blobs.read(blob) == b"hello"
     assert [chunk async for chunk in store.blobs.stream(blob)] == [b"hello"]
     assert await store.blobs.metadata(blob) == {"kind": "raw", "n": 2**40}
+    assert await store.blobs.marked("kind", "raw") == [blob]
+    assert await store.blobs.marked("kind", "other") == []
     empty = await store.blobs.put(b"")
     assert await store.blobs.read(empty) == b""
     assert await store.blobs.metadata(empty) == {}

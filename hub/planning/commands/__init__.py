@@ -6,6 +6,7 @@
 from hub.planning.commands import (
     accounts,
     handling,
+    imports,
     notifying,
     people,
     saying,
@@ -25,6 +26,7 @@ __all__ = [
     "command_names",
     "digest",
     "handling",
+    "imports",
     "notifying",
     "operation_id",
     "people",

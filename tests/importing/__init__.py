@@ -1,0 +1,1 @@
+"""Old conversations: read, taken in as history, and taken back."""
