@@ -880,6 +880,18 @@ def test_two_plugins_of_one_name_are_both_named(write: Callable[[str, str], Path
     assert "taken by distribution acme-birds" in str(error.value)
 
 
+def test_a_module_may_name_its_plugin_because_two_may_end_alike(
+    write: Callable[[str, str], Path],
+) -> None:
+    write("first/__init__.py", "")
+    write("first/birds.py", GOOD)
+    write("second/__init__.py", "")
+    write("second/birds.py", GOOD + '\nomniline_name = "more-birds"\n')
+    host = PluginHost()
+    host.discover(["first.birds", "second.birds"], bundled=False, entry_points=False)
+    assert sorted(host.plugins()) == ["birds", "more-birds"]
+
+
 async def test_a_named_plugin_may_be_an_object_in_a_module(
     write: Callable[[str, str], Path],
 ) -> None:

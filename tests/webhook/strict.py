@@ -57,10 +57,9 @@ receiver = _load()
 
 @functools.cache
 def _validator(name: str) -> jsonschema.Draft202012Validator:
-    schema = {**SCHEMA, "$ref": f"#/$defs/{name}"}
-    jsonschema.Draft202012Validator.check_schema(schema)
-    checker = jsonschema.FormatChecker()
-    return jsonschema.Draft202012Validator(schema, format_checker=checker)
+    return jsonschema.Draft202012Validator(
+        {**SCHEMA, "$ref": f"#/$defs/{name}"}, format_checker=jsonschema.FormatChecker()
+    )
 
 
 def fits(name: str, value: Any) -> None:

@@ -17,6 +17,7 @@ from hub.testing.backend_faults import Outside
 from normalizer.tickets import Status, TicketEntry, TicketRef
 from plugins.webhook import WebhookBackend
 from tests.support.hub_stores import OnBothStores
+from tests.support.scale import scaled
 from tests.webhook.strict import Strict
 
 
@@ -33,7 +34,9 @@ class ServerFaults:
 
 class TestWebhook(OnBothStores, TicketBackendContract):
     assignee = "hanmeimei"
-    messages = 20
+    messages = scaled(10, 50)
+    conversations = scaled(4, 12)
+    written = scaled(6, 25)
 
     @pytest.fixture
     def backend(self, backend: WebhookBackend, strict: Strict) -> WebhookBackend:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import msgspec
 
 from hub import parse_settings
@@ -51,6 +52,7 @@ def test_every_example_fits_the_schema_and_every_message_has_one() -> None:
 def test_the_schema_is_made_from_the_code() -> None:
     """``python -m plugins.webhook > docs/backends/webhook.schema.json``"""
     assert json.loads(msgspec.json.encode(schema())) == SCHEMA
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
     printed = subprocess.run(
         [sys.executable, "-m", "plugins.webhook"],
         capture_output=True,
