@@ -72,9 +72,11 @@ def refuse_unsendable(settings: MailSettings, message: Outgoing) -> None:
     recipient = parse_address(message.address)
     if recipient.scheme != "mail":
         raise Unsupported("this address is no mailbox")
+    if recipient.kind not in ("mailbox", "unverified"):
+        raise Unreachable("whoever wrote this gave no address to answer to")
     if message.automatic:
         answered = message.answers.data if message.answers is not None else {}
-        if answered.get("automatic") or _NO_REPLY.match(recipient.id):
+        if answered.get("automatic_because") or _NO_REPLY.match(recipient.id):
             raise Unreachable("an automatic mail never answers an automatic sender")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -23,7 +22,6 @@ from normalizer.parts import AnyPart, Text, plain_text
 from tests.support.mailserver import DOMAIN, MailServer
 
 WAIT_S = 15.0
-_numbers = itertools.count(1)
 
 
 def mail(
@@ -105,10 +103,10 @@ class Held:
 class Mailbox:
     """One user of the real server, with a connector."""
 
-    def __init__(self, server: MailServer, user: str, **more: Any) -> None:
+    def __init__(self, server: MailServer, **more: Any) -> None:
         self.server = server
-        self.user = user
-        self.address = server.add_user(user)
+        self.user = user = server.user()
+        self.address = f"{user}@{DOMAIN}"
         self.settings = server.settings(user, **more)
         self.services = FakeServices(clock=SystemClock())
         self.connector = connector(self.settings, self.services, user)
@@ -163,7 +161,7 @@ class Mailbox:
 
 @asynccontextmanager
 async def made(server: MailServer, **settings: Any) -> AsyncIterator[Mailbox]:
-    box = Mailbox(server, f"u{next(_numbers)}", **settings)
+    box = Mailbox(server, **settings)
     try:
         yield box
     finally:

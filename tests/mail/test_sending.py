@@ -244,7 +244,7 @@ async def test_an_automatic_mail_says_so_and_takes_no_bounces(
 
 
 @pytest.mark.parametrize(
-    ("to", "data"), [("noreply@example.com", {}), (ANN, {"automatic": ["precedence"]})]
+    ("to", "data"), [("noreply@example.com", {}), (ANN, {"automatic_because": ["precedence"]})]
 )
 async def test_a_machine_is_never_answered_by_a_machine(
     smtp: FakeSmtp, shop: MailConnector, to: str, data: dict[str, Any]

@@ -1,9 +1,9 @@
 """A real mail server for tests: Debian's dovecot (IMAP, LMTP) and postfix (SMTP) on loopback.
 
 with MailServer(folder) as server:
-    server.add_user("shop")        # shop@hub.test, with server.password
-    server.write("shop", raw)      # straight into the mailbox
-    await server.submit(raw, ...)  # by the MTA
+    user = server.user()            # user@hub.test, with server.password
+    server.write(user, [raw])       # straight into the mailbox
+    server.submit(raw, sender=..., to=...)  # by the MTA
 
 One server for a run: tests share it, each with users of its own. Both daemons stay in the
 foreground, as children that the kernel ends with the test process.
@@ -33,6 +33,7 @@ STOP_S = 10.0
 FIRST_PORT, LAST_PORT = 20_000, 32_000
 DOMAIN = "hub.test"
 MAIL_UID = 5000
+USERS = 500
 ANYBODY = "/./ OK\n"
 
 DOVECOT = """
@@ -177,6 +178,8 @@ class MailServer:
         self.password = f"pw-{uuid.uuid4().hex[:12]}"
         ports = _free_ports(6)
         self.imap, self.imaps, self.smtp, self.submission, self.lmtp, self.auth = ports
+        # All there at the start: a running dovecot notices new ones only a second later.
+        self._users = iter([f"u{number}" for number in range(1, USERS + 1)])
         self._daemons: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -185,11 +188,9 @@ class MailServer:
 
     # --- users and mails -----------------------------------------------------------------------
 
-    def add_user(self, name: str) -> str:
-        """Make a mailbox and return its address."""
-        with (self.base / "users").open("a") as users:
-            users.write(f"{name}:{{PLAIN}}{self.password}::::::\n")
-        return f"{name}@{DOMAIN}"
+    def user(self) -> str:
+        """Return a user that no test has had yet: ``user@hub.test`` is a mailbox."""
+        return next(self._users)
 
     def settings(self, name: str, **more: Any) -> dict[str, Any]:
         """Return the settings of a mail account for a user."""
@@ -277,7 +278,8 @@ class MailServer:
             (base / name).mkdir()
         os.chown(base / "home", MAIL_UID, MAIL_UID)
         shutil.chown(base / "data", "postfix")
-        (base / "users").touch(0o644)
+        users = [f"u{number}:{{PLAIN}}{self.password}::::::" for number in range(1, USERS + 1)]
+        (base / "users").write_text("\n".join([*users, ""]))
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30",
              "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
