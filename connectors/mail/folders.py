@@ -12,11 +12,12 @@ from contextlib import suppress
 from datetime import timedelta
 
 import structlog
+from msgspec.structs import replace
 
 from connectors.mail.imap import AT_ONCE, Head, Imap
 from connectors.mail.positions import MAX_GAPS, TRIES, Position
 from connectors.mail.settings import Limits
-from connectors.mail.taking import Taker
+from connectors.mail.taking import Stub, Taker
 from hub import Incoming
 from normalizer.outcomes import Failure, Misconfigured, Temporary
 
@@ -24,6 +25,20 @@ log = structlog.get_logger(__name__)
 
 BEGINNING_BYTES = 16_384  # of the text of a mail that is too large
 IN_PLACE = 2  # failures of a mail before the next ones go first
+
+
+async def stub(imap: Imap, head: Head) -> Stub:
+    """Fetch the head of a mail that is too large, and the beginning of its first text."""
+    headers = await imap.headers(head.uid)
+    if headers is None:
+        raise Temporary("the server lists the mail and does not give its head")
+    found = Stub(headers=headers, size=head.size, internal_date=head.internal_date)
+    with suppress(Failure):  # its head is worth having without it
+        beginning = await imap.beginning(head.uid, BEGINNING_BYTES)
+        found = replace(found, beginning=beginning)
+        found = replace(found, beginning_headers=await imap.beginning_headers(head.uid))
+    return found
+
 
 Delivered = Callable[[Incoming | None, Position], Awaitable[None]]
 """Stores an item, if there is one, and then the folder's position behind it."""
@@ -112,11 +127,7 @@ class Follower:
 
     async def _fetched(self, head: Head) -> Incoming | None:
         if head.size > self._limits.mail_bytes:
-            headers = await self._imap.headers(head.uid) or b""
-            beginning = b""
-            with suppress(Failure):  # its head is worth having without it
-                beginning = await self._imap.beginning(head.uid, BEGINNING_BYTES)
-            return await self._taker.take_stub(headers, head.size, beginning, folder=self._role)
+            return await self._taker.take_stub(await stub(self._imap, head), folder=self._role)
         raw = await self._imap.body(head.uid, head.size)
         if raw is None:
             raise Temporary("the server lists the mail and does not give it")

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from connectors.mail.folders import BEGINNING_BYTES
+from connectors.mail.folders import stub
 from connectors.mail.held import Mailbox
 from connectors.mail.imap import AT_ONCE, Head, Imap
 from connectors.mail.taking import Taker
@@ -81,9 +81,7 @@ async def _item(
 ) -> Incoming | None:
     try:
         if head.size > most_bytes:
-            headers = await imap.headers(head.uid) or b""
-            beginning = await imap.beginning(head.uid, BEGINNING_BYTES)
-            return await taker.take_stub(headers, head.size, beginning, folder=role)
+            return await taker.take_stub(await stub(imap, head), folder=role)
         raw = await imap.body(head.uid, head.size)
     except Failure as failure:
         if imap.broken:

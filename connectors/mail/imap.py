@@ -344,6 +344,10 @@ class Imap:
         text = await self._literal(uid, f"BODY.PEEK[1]<0.{size}>", size)
         return text or b""
 
+    async def beginning_headers(self, uid: int) -> bytes:
+        """Return the headers of a mail's first part; none where the mail is one part."""
+        return await self._literal(uid, "BODY.PEEK[1.MIME]", 10_000) or b""
+
     async def _literal(self, uid: int, what: str, size: int) -> bytes | None:
         lines = await self._fetch(str(uid), f"(UID {what})", size)
         current = 0

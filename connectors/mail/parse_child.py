@@ -11,11 +11,11 @@ import resource
 import signal
 import sys
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
-from connectors.mail.reading import Box, ReadMail, read_headers, read_mail
+from connectors.mail.reading import Box, MailRefused, ReadMail, read_headers, read_mail
 
 READY = b"ready\n"
 MEMORY_BYTES = 2 * 1024**3
@@ -23,14 +23,15 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """One mail. Without ``box`` it is the head of one of ``size`` bytes."""
+    """One mail. With ``size`` it is the head of a mail of so many bytes, and its beginning."""
 
     raw: bytes
-    box: Box | None = None
-    received_at: datetime = datetime.min.replace(tzinfo=UTC)
+    box: Box
+    received_at: datetime
     internal_date: datetime | None = None
-    size: int = 0
+    size: int | None = None
     beginning: bytes = b""
+    beginning_headers: bytes = b""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,10 +42,18 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(task: Task) -> ReadMail:
-    if task.box is None:
-        return read_headers(task.raw, task.size, task.beginning)
-    return read_mail(
-        task.raw, box=task.box, received_at=task.received_at, internal_date=task.internal_date
+    if task.size is None:
+        return read_mail(
+            task.raw, box=task.box, received_at=task.received_at, internal_date=task.internal_date
+        )
+    return read_headers(
+        task.raw,
+        task.size,
+        task.beginning,
+        box=task.box,
+        received_at=task.received_at,
+        internal_date=task.internal_date,
+        first_headers=task.beginning_headers,
     )
 
 
@@ -54,6 +63,8 @@ def answered(frame: bytes) -> bytes:
         return msgspec.msgpack.encode(Done(mail=read(msgspec.msgpack.decode(frame, type=Task))))
     except MemoryError:
         raise
+    except MailRefused as refused:
+        return msgspec.msgpack.encode(Done(error=str(refused)))
     except Exception as error:  # noqa: BLE001 - told to the parent, which makes it a dead letter
         # The text of an error may hold words of the mail, which belong into no log.
         return msgspec.msgpack.encode(Done(error=_where(error)))

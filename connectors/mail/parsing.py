@@ -13,13 +13,12 @@ import asyncio
 import os
 import sys
 from contextlib import suppress
-from datetime import datetime
 
 import msgspec
 import structlog
 
 from connectors.mail import parse_child
-from connectors.mail.reading import Box, ReadMail
+from connectors.mail.reading import ReadMail
 
 log = structlog.get_logger(__name__)
 
@@ -44,33 +43,8 @@ class Parser:
         self._idle: asyncio.TimerHandle | None = None
         self._ending: asyncio.Task[None] | None = None
 
-    async def read(
-        self,
-        raw: bytes,
-        *,
-        box: Box,
-        received_at: datetime,
-        internal_date: datetime | None,
-    ) -> ReadMail:
-        """Read a whole mail. Raises ParseError."""
-        return await self._ask(
-            parse_child.Task(raw=raw, box=box, received_at=received_at, internal_date=internal_date)
-        )
-
-    async def read_headers(self, headers: bytes, size: int, beginning: bytes) -> ReadMail:
-        """Read the head and the first text of a mail of ``size`` bytes. Raises ParseError."""
-        return await self._ask(parse_child.Task(raw=headers, size=size, beginning=beginning))
-
-    async def close(self) -> None:
-        async with self._lock:
-            self._stay()
-            await self._end()
-        if self._ending is not None:
-            await self._ending
-
-    # --- one at a time -------------------------------------------------------------------------
-
-    async def _ask(self, task: parse_child.Task) -> ReadMail:
+    async def read(self, task: parse_child.Task) -> ReadMail:
+        """Read a mail, or the head of one that is too large. Raises ParseError."""
         frame = msgspec.msgpack.encode(task)
         async with self._lock:
             self._stay()
@@ -90,6 +64,15 @@ class Parser:
         if done.mail is None:
             raise ParseError(f"the mail cannot be read: {done.error}")
         return done.mail
+
+    async def close(self) -> None:
+        async with self._lock:
+            self._stay()
+            await self._end()
+        if self._ending is not None:
+            await self._ending
+
+    # --- one at a time -------------------------------------------------------------------------
 
     async def _tried(self, frame: bytes) -> bytes | None:
         """Return the child's answer, or None when it had to be ended."""

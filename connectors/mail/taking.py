@@ -8,20 +8,30 @@ costs the size of one mail for each such crash.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 
+import msgspec
 import structlog
+from msgspec.structs import replace
 
+from connectors.mail.parse_child import Task
 from connectors.mail.parsing import ParseError, Parser
-from connectors.mail.reading import Box, MailFile, ReadMail
+from connectors.mail.reading import Box, MailFile
 from connectors.mail.settings import MailSettings
 from hub import Clock, ConnectorContext, Incoming
 from normalizer.parts import Media
 
 log = structlog.get_logger(__name__)
 
-PutFile = Callable[[MailFile], Awaitable[str]]
+
+class Stub(msgspec.Struct, frozen=True, kw_only=True):
+    """What is fetched of a mail that is too large. ``size`` is the whole mail's, in bytes."""
+
+    headers: bytes
+    size: int
+    internal_date: datetime | None
+    beginning: bytes = b""  # of its first text
+    beginning_headers: bytes = b""  # that part's own
 
 
 class Taker:
@@ -49,28 +59,38 @@ class Taker:
 
         What cannot be read becomes ``Incoming(failed=...)``. Raises what the blob store raises.
         """
-        try:
-            mail = await self._parser.read(
-                raw,
-                box=self._box(folder),
-                received_at=self.clock.now(),
-                internal_date=internal_date,
-            )
-        except ParseError as error:
-            return Incoming(drafts=(), raw=raw, failed=str(error))
-        return await self._incoming(mail, raw)
+        return await self._read(self._task(raw, folder, internal_date))
 
-    async def take_stub(
-        self, headers: bytes, size: int, beginning: bytes, *, folder: str
-    ) -> Incoming | None:
-        """Return a note for a mail that is too large to fetch."""
+    async def take_stub(self, stub: Stub, *, folder: str) -> Incoming | None:
+        """Return a note for a mail that is too large to fetch; None as for :meth:`take`."""
+        task = replace(
+            self._task(stub.headers, folder, stub.internal_date),
+            size=stub.size,
+            beginning=stub.beginning,
+            beginning_headers=stub.beginning_headers,
+        )
+        return await self._read(task)
+
+    def _task(self, raw: bytes, folder: str, internal_date: datetime | None) -> Task:
+        return Task(
+            raw=raw,
+            box=self._box(folder),
+            received_at=self.clock.now(),
+            internal_date=internal_date,
+        )
+
+    async def _read(self, task: Task) -> Incoming | None:
         try:
-            mail = await self._parser.read_headers(headers, size, beginning)
+            mail = await self._parser.read(task)
         except ParseError as error:
-            return Incoming(drafts=(), raw=headers, failed=str(error))
-        if self._is_own(headers):
+            return Incoming(drafts=(), raw=task.raw, failed=str(error))
+        if mail.own or not mail.drafts:
+            log.debug("mail_passed", own=mail.own)
             return None
-        return await self._incoming(mail, headers)
+        if mail.files:
+            blobs = {each.ref: await self._put(each) for each in mail.files}
+            mail = mail.with_blobs(blobs)
+        return Incoming(drafts=mail.drafts, raw=task.raw)
 
     def _box(self, folder: str) -> Box:
         return Box(
@@ -80,18 +100,6 @@ class Taker:
             instance=self.box.instance,
             folder=folder,
         )
-
-    def _is_own(self, headers: bytes) -> bool:
-        return f"x-hub-instance: {self.box.instance}".encode() in headers.lower()
-
-    async def _incoming(self, mail: ReadMail, raw: bytes) -> Incoming | None:
-        if mail.own or not mail.drafts:
-            log.debug("own_mail_passed")
-            return None
-        if mail.files:
-            blobs = {each.ref: await self._put(each) for each in mail.files}
-            mail = mail.with_blobs(blobs)
-        return Incoming(drafts=mail.drafts, raw=raw)
 
     async def _put(self, file: MailFile) -> str:
         media: Media = file.media

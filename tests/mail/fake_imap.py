@@ -15,7 +15,7 @@ from typing import Any
 
 USER, PASSWORD = "shop", "the-password-of-shop"
 _HEADS = "(UID INTERNALDATE RFC822.SIZE)"
-_BODY = re.compile(r"\(UID BODY\.PEEK\[(?P<section>HEADER|1|)\](?:<0\.\d+>)?\)\Z")
+_BODY = re.compile(r"\(UID BODY\.PEEK\[(?P<section>HEADER|1|1\.MIME|)\](?:<0\.\d+>)?\)\Z")
 Misbehave = Callable[["Session", str], Awaitable[None]]
 
 
@@ -208,7 +208,7 @@ class Session:
                 continue
             section = body["section"]
             head, _, text = mail.partition(b"\r\n\r\n")
-            data = {"": mail, "HEADER": head + b"\r\n\r\n", "1": text}[section]
+            data = {"": mail, "HEADER": head + b"\r\n\r\n", "1": text, "1.MIME": b""}[section]
             self.write(f"* {number} FETCH (UID {uid} BODY[{section}] {{{len(data)}}}")
             self.writer.write(data)
             self.write(")")

@@ -235,7 +235,7 @@ async def test_nothing_of_a_session_is_logged(
 async def test_news_that_came_beside_another_command_is_not_lost(
     server: FakeImap, imap: Imap
 ) -> None:
-    """The library drops EXISTS there, and IDLE does not repeat it: a mail would wait for minutes."""
+    """The library drops EXISTS there, and IDLE does not repeat it: mail would wait for minutes."""
     await imap.select("INBOX")
     await imap.uids_after(0)
     await imap.noop()  # answers EXISTS

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from connectors.mail import parsing
+from connectors.mail.parse_child import Task
 from connectors.mail.parsing import ParseError, Parser
 from connectors.mail.reading import Box, ReadMail
 from normalizer.drafts import Message
@@ -30,7 +31,7 @@ async def parser() -> AsyncIterator[Parser]:
 
 
 async def read(parser: Parser, raw: bytes) -> ReadMail:
-    return await parser.read(raw, box=BOX, received_at=AT, internal_date=AT)
+    return await parser.read(Task(raw=raw, box=BOX, received_at=AT, internal_date=AT))
 
 
 def text(read: ReadMail) -> str:
@@ -99,7 +100,8 @@ async def test_the_real_child_reads_mails_and_heads() -> None:
     try:
         assert text(await read(parser, mail("你好"))) == "你好"
         head = mail("x", subject="a large one").partition(b"\n\n")[0] + b"\n\n"
-        stub = await parser.read_headers(head, 99_000_000, b"the beginning")
+        task = Task(raw=head, box=BOX, received_at=AT, size=99_000_000, beginning=b"the beginning")
+        stub = await parser.read(task)
         (draft,) = stub.drafts
         assert isinstance(draft, Message)
         assert draft.subject == "a large one"
