@@ -7,6 +7,7 @@ it from the second tenure of a number on (numbers change hands)::
     weibo:shop:uid:5550001234
     site:shop:user:42               site:shop:visitor:018b...
     mail::mailbox:li@example.com    no account: one mailbox, whoever receives its mail
+    mail::unverified:li@example.com who says to be li, and failed to prove it: somebody else
     tel::e164:+8613800138000        shared by sms and ivr
     sms:main:sender:10086           a short code or name that is no phone number
     ivr:main:anonymous:CA11...      a withheld number: a person of its own for each call
@@ -123,6 +124,15 @@ def mailbox(text: str) -> Address:
     if len(ident) > MAX_ID_CHARS:
         raise AddressError(f"a mailbox has at most {MAX_ID_CHARS} characters")
     return Address(scheme="mail", kind="mailbox", id=ident)
+
+
+def unverified_mailbox(text: str) -> Address:
+    """Return the address of whoever writes under a mailbox's name without proving it.
+
+    It is never that of the mailbox: what is forged lands in a timeline of its own.
+    Raises :class:`AddressError` like :func:`mailbox`.
+    """
+    return Address(scheme="mail", kind="unverified", id=mailbox(text).id)
 
 
 def _host(domain: str) -> str:

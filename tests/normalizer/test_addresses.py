@@ -15,6 +15,7 @@ from normalizer.addresses import (
     mailbox,
     parse_address,
     phone,
+    unverified_mailbox,
 )
 from tests.normalizer import samples
 from tests.normalizer.golden_file import golden
@@ -32,6 +33,7 @@ EXAMPLES = {
     "site visitor": samples.VISITOR,
     "mailbox": mailbox("Li.Lei+Orders@Example.COM"),
     "mailbox in Chinese": mailbox("李雷@例子.中国"),
+    "mailbox that proved nothing": unverified_mailbox("Li.Lei+Orders@Example.COM"),
     "phone, mainland": samples.MOBILE,
     "phone, Hong Kong": samples.HONGKONG,
     "phone, second tenure": Address(scheme="tel", kind="e164", id="+8613800138000", tenure=2),

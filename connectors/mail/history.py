@@ -1,0 +1,96 @@
+"""Old mails for an import: by day of arrival, in pages that fit into memory, resumable.
+
+The cursor names the folder, its UIDVALIDITY and the last UID. The Sent folder follows the
+inbox, so that a conversation's both sides come in; dedupe makes an interrupted page harmless.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from connectors.mail.folders import stub
+from connectors.mail.held import Mailbox
+from connectors.mail.imap import AT_ONCE, Head, Imap
+from connectors.mail.taking import Taker
+from hub import Incoming, Polled
+from normalizer.outcomes import Failure, Rejected
+
+PAGE = 50
+PAGE_BYTES = 20_000_000
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an import stands."""
+
+    folder: str = "inbox"
+    validity: int = 0
+    uid: int = 0
+
+
+async def page(mailbox: Mailbox, taker: Taker, since: datetime, cursor: str | None) -> Polled:
+    """Return the next page of what arrived at ``since`` or later."""
+    try:
+        place = msgspec.json.decode(cursor, type=Place) if cursor is not None else Place()
+    except msgspec.DecodeError as error:
+        raise Rejected("this is no cursor of a mailbox's history: begin anew") from error
+    imap = await mailbox.open()
+    try:
+        return await _page(imap, mailbox, taker, since, place)
+    finally:
+        await imap.close()
+
+
+async def _page(
+    imap: Imap, mailbox: Mailbox, taker: Taker, since: datetime, place: Place
+) -> Polled:
+    is_sent = place.folder == "sent"
+    folder = await mailbox.sent_folder(imap) if is_sent else mailbox.settings.inbox
+    if not folder:
+        return _polled([], place, more=False)
+    selected = await imap.select(folder)
+    last = place.uid if place.validity == selected.uid_validity else 0
+    day = (since - timedelta(days=1)).date()
+    uids = [uid for uid in await imap.uids_since(day) if uid > last]
+    chunk = uids[:AT_ONCE]
+    heads = await imap.heads(chunk) if chunk else {}
+    items: list[Incoming] = []
+    taken = size = 0
+    for uid in chunk:
+        head = heads.get(uid)
+        wanted = head is not None and (head.internal_date is None or head.internal_date >= since)
+        if head is not None and wanted:
+            if items and (len(items) >= PAGE or size + head.size > PAGE_BYTES):
+                break
+            item = await _item(imap, taker, head, mailbox.settings.limits.mail_bytes, place.folder)
+            items += [item] if item is not None else []
+            size += min(head.size, mailbox.settings.limits.mail_bytes)
+        last = uid
+        taken += 1
+    here = Place(folder=place.folder, validity=selected.uid_validity, uid=last)
+    if taken < len(uids):
+        return _polled(items, here, more=True)
+    if not is_sent and mailbox.settings.watch_sent:
+        return _polled(items, Place(folder="sent"), more=True)
+    return _polled(items, here, more=False)
+
+
+async def _item(
+    imap: Imap, taker: Taker, head: Head, most_bytes: int, role: str
+) -> Incoming | None:
+    try:
+        if head.size > most_bytes:
+            return await taker.take_stub(await stub(imap, head), folder=role)
+        raw = await imap.body(head.uid, head.size)
+    except Failure as failure:
+        if imap.broken:
+            raise
+        return Incoming(drafts=(), failed=f"UID {head.uid} cannot be fetched: {failure.reason}")
+    if raw is None:
+        return None
+    return await taker.take(raw, folder=role, internal_date=head.internal_date)
+
+
+def _polled(items: list[Incoming], place: Place, *, more: bool) -> Polled:
+    return Polled(items=items, cursor=msgspec.json.encode(place).decode(), more=more)

@@ -1,0 +1,171 @@
+"""What a mail is called, what it answers, and which thread that makes (contracts/email.md 3)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from connectors.mail.reading import tokens
+from connectors.mail.reading.headers import Headers
+from connectors.mail.reading.limits import MAX_REFERENCES
+from normalizer.text import identifier
+
+_ID = re.compile(r"<\s*([^<>\s@]{1,400})@([^<>\s]{1,255})\s*>")
+_BARE_ID = re.compile(r"([^<>\s@,;\"]{1,400})@([^<>\s@,;\"]{1,255})\Z")
+_PREFIX = re.compile(
+    r"\s*(?:re|fw|fwd|aw|wg|sv|vs|antw|回复|答复|回覆|答覆|回復|转发|轉寄|轉發|返信)\s*"
+    r"(?:\[\d{1,3}\]|\(\d{1,3}\)|（\d{1,3}）|\^\d{1,3})?\s*[:：]\s*",
+    re.IGNORECASE,
+)
+_MAX_PREFIXES = 30
+_WHITE = re.compile(rb"[ \t\r\n]+")
+
+
+class Chain(NamedTuple):
+    """The ids of a mail: its own, what it answers, and the chain from the first to the last."""
+
+    own: str
+    in_reply_to: str
+    references: tuple[str, ...]
+
+    @property
+    def root(self) -> str:
+        return self.references[0] if self.references else self.in_reply_to
+
+
+def read_chain(headers: Headers) -> Chain:
+    """Return the ids of a mail. ``own`` is empty where it has none that can be used."""
+    references = read_ids(headers.plain("references"))
+    if len(references) > MAX_REFERENCES:
+        references = [references[0], *references[-MAX_REFERENCES + 1 :]]
+    own = read_ids(headers.plain("message-id"))
+    answered = read_ids(headers.plain("in-reply-to"))
+    return Chain(own[0] if own else "", answered[0] if answered else "", tuple(references))
+
+
+def read_ids(text: str) -> list[str]:
+    """Return the ids of a header in their order, without doubles: left part as it came."""
+    found = [(left, right) for left, right in _ID.findall(text)]
+    if not found and (bare := _BARE_ID.match(text.strip())) is not None:
+        found = [(bare[1], bare[2])]
+    return list(dict.fromkeys(identifier(f"<{left}@{right.lower()}>") for left, right in found))
+
+
+def base_subject(subject: str) -> tuple[str, bool]:
+    """Return a subject without its reply prefixes, and whether it had any."""
+    base = subject
+    for _ in range(_MAX_PREFIXES):
+        found = _PREFIX.match(base)
+        if found is None:
+            break
+        base = base[found.end() :]
+    return base.strip(), base != subject
+
+
+def content_hash(sender: str, date: bytes, subject: bytes, body: bytes) -> str:
+    """Return what tells two mails with the same id apart: the same in every box they lie in.
+
+    Made of bytes as they came, but for folding and line ends, which servers change; nothing
+    that a better charset table of ours could change goes in.
+    """
+    digest = hashlib.sha256()
+    for piece in (sender.encode("utf-8", "replace"), _plain(date), _plain(subject)):
+        digest.update(piece + b"\0")
+    digest.update(_lines(body[:8192])[:4096])
+    return digest.hexdigest()[:32]
+
+
+def missing_id(headers: Headers, body: bytes) -> str:
+    """Return an id for a mail that has none: the same for every copy of it."""
+    digest = hashlib.sha256()
+    for name in ("from", "to", "date", "subject"):
+        digest.update(_plain(headers.raw(name)) + b"\0")
+    lines = _lines(body)
+    digest.update(b"%d\0" % len(lines) + lines)
+    return f"<{digest.hexdigest()}@missing.hub>"
+
+
+def _plain(raw: bytes) -> bytes:
+    return _WHITE.sub(b" ", raw).strip()
+
+
+def _lines(body: bytes) -> bytes:
+    return body.replace(b"\r\n", b"\n").strip()
+
+
+class Threading(NamedTuple):
+    """``key`` is the thread's; ``hints`` name others it may be the same as, best first."""
+
+    key: str
+    hints: tuple[str, ...]
+    answers: str | None  # an entry's id, or the id of a mail
+    by_token: bool = False
+
+
+def read_thread(
+    chain: Chain,
+    own_id: str,
+    recipients: Iterable[str],
+    headers: Headers,
+    subject: str,
+    key: bytes,
+) -> Threading:
+    """Return the thread of a mail as far as the mail alone tells it.
+
+    A token of ours decides; then the first id of the chain, which all mails of a thread share;
+    then the mail begins one under its own id. What only a look-up could tell goes into ``hints``.
+    """
+    answered = chain.in_reply_to or (chain.references[-1] if chain.references else "")
+    ours = _own_reference(chain, key)
+    answers = ours.entry if ours and answered == _last_own(chain, key) else answered or None
+    hints = _hints(chain, headers, subject)
+    for address in recipients:
+        thread = tokens.read_reply_token(address, key)
+        if thread:
+            return Threading(thread, hints, answers, by_token=True)
+    if ours is not None:
+        return Threading(ours.thread, hints, answers, by_token=True)
+    return Threading(chain.root or own_id, hints, answers)
+
+
+def _candidates(chain: Chain) -> Sequence[str]:
+    return [one for one in (chain.in_reply_to, *reversed(chain.references)) if one]
+
+
+def _own_reference(chain: Chain, key: bytes) -> tokens.OwnId | None:
+    for one in _candidates(chain):
+        found = tokens.read_message_id(one, key)
+        if found is not None:
+            return found
+    return None
+
+
+def _last_own(chain: Chain, key: bytes) -> str:
+    return next((one for one in _candidates(chain) if tokens.read_message_id(one, key)), "")
+
+
+def _hints(chain: Chain, headers: Headers, subject: str) -> tuple[str, ...]:
+    hints = [*_candidates(chain)]
+    gmail = headers.plain("x-gm-thrid")
+    if gmail.isdecimal() and len(gmail) <= 20:
+        hints.append(f"gmail:{gmail}")
+    index = _thread_index(headers.raw("thread-index"))
+    if index:
+        hints.append(f"index:{index}")
+    base, replied = base_subject(subject)
+    if replied and base:
+        hints.append(f"subject:{base}")
+    return tuple(dict.fromkeys(hints))
+
+
+def _thread_index(raw: bytes) -> str:
+    """Return the part of Outlook's Thread-Index that a whole conversation shares."""
+    try:
+        index = base64.b64decode(_WHITE.sub(b"", raw[:2000]), validate=True)
+    except (binascii.Error, ValueError):
+        return ""
+    return index[:22].hex() if len(index) >= 22 else ""

@@ -1,0 +1,1 @@
+"""Tests of reading: from the bytes of a mail to drafts."""

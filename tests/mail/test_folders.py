@@ -1,0 +1,200 @@
+"""A folder whose mails cannot be fetched: none blocks the others, each ends in a dead letter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from connectors.mail.connector import MailConnector
+from connectors.mail.positions import TRIES, Position, Positions
+from hub.testing.services import FakeServices
+from normalizer.outcomes import Failure, Misconfigured, Temporary
+from tests.mail.fake_imap import FakeImap, Session, hang_up, says
+from tests.mail.mailboxes import Held, connector, mail
+
+SINCE = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeImap]:
+    async with FakeImap() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def shop(server: FakeImap) -> AsyncIterator[MailConnector]:
+    settings = {**server.settings, "limits": {"answer_s": 1.0, "look_every_s": 0.1}}
+    made = connector(settings, FakeServices(), "shop")
+    yield made
+    await made.stop()
+
+
+async def run(shop: MailConnector, cursor: str | None, up_to: int = 0) -> Held:
+    """Hold until the connection ends, or everything up to a UID is taken in."""
+    held = Held(shop, cursor)
+
+    def there() -> bool:
+        here = Positions.decode(held.cursor).at("INBOX")
+        return here is not None and here.uid >= up_to and not here.waiting
+
+    async with asyncio.timeout(30):
+        while not (held.task.done() or there()):
+            held.changed.clear()
+            changed = asyncio.ensure_future(held.changed.wait())
+            await asyncio.wait({changed, held.task}, return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
+    await held.close()
+    return held
+
+
+def poison(server: FakeImap, uid: int, how: str) -> None:
+    """Make one mail's body impossible to fetch."""
+    usual = Session.on_fetch
+
+    async def fetch(session: Session, tag: str) -> None:
+        args = server.commands[-1].partition("FETCH ")[2]
+        if args.startswith(f"{uid} ") and "BODY" in args:
+            await (hang_up if how == "cut" else says("TAG NO [SERVERBUG] broken"))(session, tag)
+        else:
+            await usual(session, tag, args)
+
+    server.behave["FETCH"] = fetch
+
+
+@pytest.mark.parametrize("how", ["cut", "no"])
+async def test_a_mail_that_cannot_be_fetched_blocks_nobody(
+    server: FakeImap, shop: MailConnector, how: str
+) -> None:
+    """It cuts the connection or is refused: the others come, and it is a dead letter after five."""
+    cursor = (await run(shop, None)).cursor
+    for text in ("one", "two", "three"):
+        server.add(mail(text))
+    poison(server, 2, how)
+    texts: list[str] = []
+    failed: list[str] = []
+    runs = 0
+    while not failed:
+        runs += 1
+        assert runs <= 2 * TRIES
+        held = await run(shop, cursor, 3)
+        cursor = held.cursor
+        texts += held.texts
+        failed += [item.failed for item in held.items if item.failed]
+    assert texts == ["one", "three"]
+    assert "UID 2" in failed[0]
+    server.behave.clear()
+    server.add(mail("four"))
+    last = await run(shop, cursor, 4)
+    assert last.texts == ["four"]
+    assert Positions.decode(last.cursor).folders["INBOX"].gaps == {}
+
+
+async def test_a_mail_that_failed_once_comes_in_its_place(
+    server: FakeImap, shop: MailConnector
+) -> None:
+    """A connection lost in the middle is no reason to change the order."""
+    cursor = (await run(shop, None)).cursor
+    for text in ("one", "two"):
+        server.add(mail(text))
+    poison(server, 1, "cut")
+    first = await run(shop, cursor, 2)
+    assert first.texts == []
+    server.behave.clear()
+    assert (await run(shop, first.cursor, 2)).texts == ["one", "two"]
+
+
+async def test_a_burst_is_fetched_in_bounded_steps(server: FakeImap, shop: MailConnector) -> None:
+    cursor = (await run(shop, None)).cursor
+    for number in range(450):
+        server.add(mail(f"text {number}"))
+    held = Held(shop, cursor)
+    await held.until(lambda: len(held.items) == 450, "all", within_s=60)
+    await held.close()
+    assert held.texts == [f"text {number}" for number in range(450)]
+    assert server.most_uids == 200
+
+
+async def test_a_mail_that_vanishes_is_passed(server: FakeImap, shop: MailConnector) -> None:
+    cursor = (await run(shop, None)).cursor
+    for text in ("one", "two", "three"):
+        server.add(mail(text))
+    del server.mails[2]
+    held = await run(shop, cursor, 3)
+    assert held.texts == ["one", "three"]
+
+
+async def test_what_a_lost_push_would_have_told_is_found_by_looking(
+    server: FakeImap, shop: MailConnector
+) -> None:
+    held = Held(shop, (await run(shop, None)).cursor)
+    async with asyncio.timeout(5):
+        while not any(session.idle for session in server.sessions):
+            await asyncio.sleep(0.01)
+    uid, server.next_uid = server.next_uid, server.next_uid + 1
+    server.mails[uid] = mail("silently").replace(b"\n", b"\r\n")  # nobody is told
+    await held.until(lambda: held.items, "the mail")
+    await held.close()
+
+
+async def test_a_server_without_idle_is_asked(shop: MailConnector) -> None:
+    async with FakeImap("ID") as old:
+        settings = {**old.settings, "limits": {"look_every_s": 0.1}}
+        made = connector(settings, FakeServices(), "shop")
+        held = await Held(made, None).open()
+        old.add(mail("hello"))
+        await held.until(lambda: held.items, "the mail")
+        await held.close()
+        await made.stop()
+
+
+async def test_a_mail_of_the_hubs_own_is_passed(server: FakeImap, shop: MailConnector) -> None:
+    """A copy in the inbox, or a check's mail to itself, is no customer's message."""
+    cursor = (await run(shop, None)).cursor
+    server.add(mail("ours", X_Hub_Instance=shop._taker.box.instance))
+    server.add(mail("theirs"))
+    held = await run(shop, cursor, 2)
+    assert held.texts == ["theirs"]
+    assert Positions.decode(held.cursor).folders["INBOX"].uid == 2
+
+
+async def test_files_are_stored_before_the_mail_is_delivered(
+    server: FakeImap, shop: MailConnector
+) -> None:
+    cursor = (await run(shop, None)).cursor
+    raw = (
+        b"From: ann@example.com\nTo: shop@hub.test\nMessage-ID: <a@b>\nMIME-Version: 1.0\n"
+        b'Content-Type: multipart/mixed; boundary="x"\n\n--x\nContent-Type: text/plain\n\nsee\n'
+        b'--x\nContent-Type: application/pdf\nContent-Disposition: attachment; filename="a.pdf"\n'
+        b"Content-Transfer-Encoding: base64\n\nJVBERi0xLjQ=\n--x--\n"
+    )
+    server.add(raw)
+    held = await run(shop, cursor, 1)
+    (draft,) = held.drafts
+    media = draft.parts[1].media  # type: ignore[union-attr]
+    assert await shop.context.blobs.read(media.blob) == b"%PDF-1.4"
+    assert media.name == "a.pdf"
+
+
+async def test_a_position_from_another_time_is_misconfigured(shop: MailConnector) -> None:
+    with pytest.raises(Misconfigured):
+        Positions.decode("{")
+    assert Positions.decode(None).folders == {}
+    here = Position(validity=1, uid=5, since=SINCE).failed(7).failed(7)
+    assert Positions.decode(Positions().moved("INBOX", here).encode()).folders["INBOX"] == here
+    assert (here.tries(7), here.waiting) == (2, [])
+    assert here.set_aside(7).waiting == [7]
+    assert here.passed(7).gaps == {}
+
+
+async def test_a_server_that_goes_away_ends_the_door_with_a_reason(
+    server: FakeImap, shop: MailConnector
+) -> None:
+    held = await Held(shop, None).open()
+    server.cut()
+    error = await held.ended()
+    assert isinstance(error, Temporary)
+    assert isinstance(error, Failure)
+    assert error.reason
