@@ -7,7 +7,7 @@ mail says), :mod:`trust` (who says it), :mod:`automatic`, :mod:`threads`, :mod:`
 
 The sheet is contracts/email.md sections 2 to 7. How MIME is taken apart is our own, because what
 hostile mail does to the standard library's parser cannot be bounded from outside; see
-docs/decisions/0009-mail-is-read-in-place.md.
+docs/decisions/0014-mail-is-read-in-place.md.
 """
 
 from __future__ import annotations
