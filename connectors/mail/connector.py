@@ -25,6 +25,7 @@ from hub import (
     Connector,
     ConnectorContext,
     Deliver,
+    Incoming,
     Outgoing,
     Polled,
     Refused,
@@ -86,6 +87,10 @@ class MailConnector(Connector[MailSettings]):
 
     async def history(self, since: datetime, cursor: str | None) -> Polled:
         return await history.page(self._mailbox, self._taker, since, cursor)
+
+    async def read_history(self, raw: bytes, folder: str) -> Incoming:
+        taken = await self._taker.take(raw, folder=folder or "inbox", internal_date=None)
+        return taken if taken is not None else Incoming(drafts=())  # the hub's own: known already
 
     # --- out -----------------------------------------------------------------------------------
 

@@ -108,4 +108,7 @@ async def connector_for(
                 account.key,
             ),
         )
-        yield connector
+        try:
+            yield connector
+        finally:
+            await connector.stop()

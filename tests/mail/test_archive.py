@@ -1,0 +1,69 @@
+"""Mails from an archive are read as the mailbox's own door reads them, with their own times."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from email.message import EmailMessage
+
+import pytest
+
+from connectors.mail.connector import MailConnector
+from hub.testing.services import FakeServices
+from normalizer.drafts import Message
+from normalizer.keys import dedupe_key
+from normalizer.model import Direction
+from normalizer.parts import File, MediaState
+from tests.mail.mailboxes import connector, mail
+
+SETTINGS = {
+    "address": "shop@example.org",
+    "imap_host": "127.0.0.1",
+    "imap_port": 1,
+    "imap_tls": "none",
+    "user": "shop",
+    "password": "not used",
+}
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[MailConnector]:
+    made = connector(SETTINGS, FakeServices(), "shop")
+    yield made
+    await made.stop()
+
+
+async def test_an_archived_mail_has_its_own_time_and_the_key_of_the_door(
+    shop: MailConnector,
+) -> None:
+    raw = mail(ident="<old@example.com>", to="shop@example.org")
+    read = await shop.read_history(raw, "")
+    (draft,) = read.drafts
+    assert isinstance(draft, Message)
+    assert draft.direction is Direction.IN
+    assert draft.at == datetime(2026, 11, 22, 2, tzinfo=UTC)
+    live = await shop._taker.take(raw, folder="inbox", internal_date=draft.at)
+    assert live is not None
+    assert dedupe_key("mail", "shop", live.drafts[0]) == dedupe_key("mail", "shop", draft)
+
+
+async def test_a_mail_from_the_sent_folder_is_our_side_s(shop: MailConnector) -> None:
+    raw = mail(sender="shop@example.org", to="ann@example.com")
+    (draft,) = (await shop.read_history(raw, "sent")).drafts
+    assert isinstance(draft, Message)
+    assert draft.direction is Direction.OUT
+    assert draft.address.id == "ann@example.com"
+
+
+async def test_attachments_of_an_archived_mail_are_kept(shop: MailConnector) -> None:
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "ann@example.com", "shop@example.org", "x"
+    message["Date"] = "Sun, 22 Nov 2020 10:00:00 +0800"
+    message.set_content("see the file")
+    message.add_attachment(b"1;2;3", maintype="text", subtype="csv", filename="orders.csv")
+    (draft,) = (await shop.read_history(message.as_bytes(), "")).drafts
+    assert isinstance(draft, Message)
+    (file,) = [part for part in draft.parts if isinstance(part, File)]
+    assert file.media.state is MediaState.PENDING
+    assert file.media.blob is not None
+    assert await shop.context.blobs.read(file.media.blob) == b"1;2;3"
