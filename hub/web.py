@@ -157,6 +157,8 @@ class Web:
             events = backend.parse_webhook(headers, body, self._clock.now())
         except Refused as refused:
             self._metrics.refused.labels("backend", backend.name, refused.reason).inc()
+            if refused.status not in (401, 403):  # it was believed, and cannot be read
+                return problem(refused.status, refused.reason)
             return problem_response("unauthorized", "the signature is not valid", refused.status)
         await self._services.backend_said(backend.name, events, body)
         return web.Response(status=202)

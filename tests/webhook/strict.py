@@ -11,6 +11,7 @@ import asyncio
 import functools
 import importlib.util
 import json
+import random
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Mapping
@@ -81,6 +82,7 @@ class Strict:
         self.answer_all: web.Response | None = None  # to any right request, instead of the answer
         self._plan: dict[str, deque[Fault | None]] = defaultdict(deque)
         self._bytes: dict[str, str] = {}
+        self._order = random.Random(7)
 
     def plan(self, call: str, *faults: Fault | None) -> None:
         self._plan[TYPES.get(call, call)].extend(faults)
@@ -104,6 +106,8 @@ class Strict:
             self.complaints.append(f"{asked.get('type')}: {error}")
             return web.json_response({"code": "wrong", "detail": str(error)[:100]}, status=422)
         self.seen.append(asked)
+        for _ in range(self._order.randrange(4)):  # requests side by side overtake each other
+            await asyncio.sleep(0)
         planned = self._plan[asked["type"]]
         fault = planned.popleft() if planned else None
         if fault is None and self.answer_all is not None:

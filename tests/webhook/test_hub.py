@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from hub import Secret
 from hub.cli import cli
 from hub.documents import DeadLetter, Entry, Job, TicketMap
 from hub.testing import Fault
 from normalizer.drafts import DeliveryState
 from normalizer.model import Direction
 from normalizer.parts import plain_text
+from plugins.webhook.signing import Signer
 from tests.support.hubs import Answered, RunningHub, config_text, running_hub
 from tests.webhook.strict import SECRET, Strict
 
@@ -149,6 +151,10 @@ async def test_forged_stale_and_unreadable_events_do_nothing_and_the_last_is_sho
     headers, body = strict.inner.signed(event, at=time.time() - 301)
     stale = await hub.call("POST", "/backends/erp/events", key="", headers=headers, data=body)
     assert stale.status == 401
+    body = b"no JSON"
+    headers = Signer([Secret(SECRET)]).headers("msg_1", hub.hub.clock.now(), body)
+    garbled = await hub.call("POST", "/backends/erp/events", key="", headers=headers, data=body)
+    assert (garbled.status, garbled.json["detail"]) == (400, "not JSON")
     event["data"]["text"] = 7
     assert (await tell(hub, strict, event)).status == 202
 
