@@ -75,7 +75,7 @@ def decode(raw: bytes, label: str = "") -> str:
         if raw.startswith(mark):
             return raw[len(mark) :].decode(name, "replace")
     codec = codec_of(label) if label else ""
-    if raw.isascii() and codec not in _STATEFUL and not codec.startswith("utf-"):
+    if raw.isascii() and codec not in _STATEFUL and b"\0" not in raw:
         return raw.decode("ascii")
     if codec in _UNSURE and len(_HAN_IN_UTF8.findall(raw[:_SAMPLE])) >= 3:
         text = _strictly(raw, "utf-8")
