@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - one page a line
 """HTML from strangers: what a person reads in it, and what may be shown of it."""
 
 from __future__ import annotations

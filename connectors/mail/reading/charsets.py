@@ -13,6 +13,8 @@ import re
 
 from charset_normalizer import from_bytes
 
+from normalizer.text import well_formed
+
 _ALIASES = {
     **dict.fromkeys(
         (
@@ -71,6 +73,10 @@ def codec_of(label: str) -> str:
 
 def decode(raw: bytes, label: str = "") -> str:
     """Return ``raw`` as text. Never raises; a declared charset is believed if it can be true."""
+    return well_formed(_decoded(raw, label))  # UTF-7 can write half a character
+
+
+def _decoded(raw: bytes, label: str) -> str:
     for mark, name in _MARKS:
         if raw.startswith(mark):
             return raw[len(mark) :].decode(name, "replace")
