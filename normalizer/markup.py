@@ -19,6 +19,7 @@ import nh3
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from normalizer.media import safe_url
+from normalizer.text import well_formed
 
 OBJECT = "\ufffc"  # Unicode's own sign for "something that is not text stands here"
 WITHHELD = "about:blank#"  # in front of the address of a remote picture: nothing is fetched
@@ -69,7 +70,7 @@ class HtmlText(NamedTuple):
 
 def to_text(markup: str) -> HtmlText:
     """Return what a person reads in ``markup``. Never raises; takes bounded time."""
-    tame, rest = _tame(markup)
+    tame, rest = _tame(well_formed(markup))
     reader = _Reader()
     root = LexborHTMLParser(_plain_elements(tame)).root
     if root is not None:
@@ -391,7 +392,7 @@ def safe_html(markup: str) -> SafeHtml:
             return WITHHELD + url
         return value
 
-    tame, rest = _tame(markup, MAX_SAFE_CHARS)
+    tame, rest = _tame(well_formed(markup), MAX_SAFE_CHARS)
     cleaned = nh3.clean(
         _plain_elements(tame),
         tags=_TAGS,

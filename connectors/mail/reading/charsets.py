@@ -13,6 +13,8 @@ import re
 
 from charset_normalizer import from_bytes
 
+from normalizer.text import well_formed
+
 _ALIASES = {
     **dict.fromkeys(
         (
@@ -71,11 +73,15 @@ def codec_of(label: str) -> str:
 
 def decode(raw: bytes, label: str = "") -> str:
     """Return ``raw`` as text. Never raises; a declared charset is believed if it can be true."""
+    return well_formed(_decoded(raw, label))  # UTF-7 can write half a character
+
+
+def _decoded(raw: bytes, label: str) -> str:
     for mark, name in _MARKS:
         if raw.startswith(mark):
             return raw[len(mark) :].decode(name, "replace")
     codec = codec_of(label) if label else ""
-    if raw.isascii() and codec not in _STATEFUL and not codec.startswith("utf-"):
+    if raw.isascii() and codec not in _STATEFUL and b"\0" not in raw:
         return raw.decode("ascii")
     if codec in _UNSURE and len(_HAN_IN_UTF8.findall(raw[:_SAMPLE])) >= 3:
         text = _strictly(raw, "utf-8")

@@ -163,23 +163,29 @@ class _Reader:
                     if child is not plain:
                         self.walk(child, words=False)
                 return
-        before = self.length
         for child in node.children:
-            self.walk(child, words=child is rich[-1])
-        if plain is not None and not any(map(_visible, self.text)) and self.length >= before:
-            self._leaf(plain, True)
+            if child is not plain or _is_attachment(child):
+                self.walk(child, words=child is rich[-1])
+        if plain is not None and not any(map(_visible, self.text)):
+            self.walk(plain)
 
     def _leaf(self, node: Node, words: bool) -> None:
         kind = node.kind
         name = _name(node)
         if id(node) in self.used:
             return
-        is_body = kind in _BODIES and not _is_attachment(node) and not (name and self.length)
+        rest = words or kind != "text/html"  # a page that is not read has its place in `html`
+        is_body = (
+            kind in _BODIES and not _is_attachment(node) and not (name and self.length and rest)
+        )
         if is_body and kind == "text/html":
             self._html(node, words)
         elif is_body:
+            said = self._decoded_text(node)
             if words:
-                self._plain(node, self._decoded_text(node))
+                self._plain(node, said)
+            elif not self._was_said(said):
+                self._file(node)
         elif kind == "text/calendar":
             self._calendar(node)
         elif kind == "message/rfc822":
@@ -227,6 +233,11 @@ class _Reader:
                 self._file(wanted)
                 at = found.end()
         self._say(text[at:])
+
+    def _was_said(self, text: str) -> bool:
+        """Whether another form of the mail, which is read, has this text as well."""
+        wanted = "".join(text.split())[:10_000]
+        return wanted in "".join("".join(self.text).split())
 
     def _html(self, node: Node, words: bool) -> None:
         raw = self._bytes(node)

@@ -21,7 +21,7 @@ MAX_FILES_BYTES = 35 * 1024 * 1024
 MAX_FILES = 50
 MAX_PARTS = 90  # the pipeline keeps 100
 MAX_TEXT_CHARS = 60_000  # the pipeline keeps 65 536 of one text
-MAX_HTML_CHARS = 100_000  # more becomes a file
+MAX_HTML_CHARS = 60_000  # more becomes a file; the pipeline cuts at 65 536
 MAX_PREVIEW_CHARS = 2_000
 
 

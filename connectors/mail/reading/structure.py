@@ -133,7 +133,7 @@ class Structure:
             line_end = raw.find(b"\n", after, node.end)
             line_end = node.end if line_end < 0 else line_end
             tail = raw[after : min(line_end, after + 80)].strip()
-            if tail not in (b"", b"--"):
+            if tail and not tail.startswith(b"--"):
                 at = after
                 continue
             if begin is not None:

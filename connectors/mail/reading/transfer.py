@@ -26,7 +26,7 @@ def decoded(body: bytes, encoding: str) -> tuple[bytes, str]:
         return body, ""
     note = f"unknown transfer encoding {encoding[:40]!r}"
     sample = body[:4096]
-    if len(sample.split()) and _surely_base64(sample):
+    if _surely_base64(sample):
         return _base64(body), note
     if len(_QUOTED.findall(sample)) >= 2:
         return binascii.a2b_qp(body), note
@@ -36,13 +36,15 @@ def decoded(body: bytes, encoding: str) -> tuple[bytes, str]:
 def _may_be_base64(body: bytes) -> bool:
     sample = body[:65_536]
     strange = len(_NOT_BASE64.findall(sample)) + len(_INNER_BLANK.findall(sample))
-    return strange <= len(sample) // 50
+    # Garbage behind it does not make a first line of base64 into something else.
+    return strange <= len(sample) // 50 or _surely_base64(body.lstrip()[:200].split(b"\n")[0])
 
 
 def _surely_base64(sample: bytes) -> bool:
     lines = sample.split()
     return (
-        not _NOT_BASE64.search(sample)
+        bool(lines)
+        and not _NOT_BASE64.search(sample)
         and not _INNER_BLANK.search(sample)
         and len(lines[0]) >= 16
         and len(lines[0]) % 4 == 0

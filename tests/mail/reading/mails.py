@@ -1674,3 +1674,61 @@ case(
     mail_of(multipart("report", params="; report-type=delivery-status"), **DAEMON),
     automatic=True,
 )
+
+# --- found by reading the reader -----------------------------------------------------------------
+
+case(
+    "4/ascii-that-says-utf16",
+    mail_of(part("Where is my order?", "Content-Type: text/plain; charset=utf-16")),
+    texts=["Where is my order?"],
+)
+case(
+    "5/footer-beside-the-page",
+    mail_of(
+        multipart(
+            "alternative",
+            text(LONG),
+            multipart(
+                "mixed", text("<p>rich</p>", kind="html"), text("FOOTERWORDS"), boundary="b2"
+            ),
+        )
+    ),
+    texts=[LONG],
+    files=["text.txt"],
+)
+case(
+    "5/footer-said-already",
+    mail_of(
+        multipart(
+            "alternative",
+            text(LONG + "\nFOOTER"),
+            multipart("mixed", text("<p>rich</p>", kind="html"), text("FOOTER"), boundary="b2"),
+        )
+    ),
+    kinds=["text"],
+)
+case(
+    "5/page-with-a-name",
+    mail_of(
+        multipart(
+            "alternative",
+            text(LONG),
+            part("<p>rich</p>", "Content-Type: text/html; name=mail.html"),
+        )
+    ),
+    kinds=["text"],
+    html_has="rich",
+)
+case(
+    "4/base64-with-garbage-behind",
+    mail(
+        b64(b"Where is my order? It was due on Monday.") + b"\x00\xff\xfe",
+        "Content-Transfer-Encoding: base64",
+    ),
+    text_has="Where is my order? It was due on Monday.",
+)
+case(
+    "4/closing-boundary-with-garbage-behind",
+    mail(b"--b1\r\n\r\nWORDS\r\n--b1--\x00\xff", 'Content-Type: multipart/mixed; boundary="b1"'),
+    texts=["WORDS"],
+)
