@@ -153,7 +153,8 @@ async def test_a_server_without_idle_is_asked(shop: MailConnector) -> None:
 async def test_a_mail_of_the_hubs_own_is_passed(server: FakeImap, shop: MailConnector) -> None:
     """A copy in the inbox, or a check's mail to itself, is no customer's message."""
     cursor = (await run(shop, None)).cursor
-    server.add(mail("ours", X_Hub_Instance=shop._taker.box.instance))
+    own = {"sender": "shop@hub.test", "X_Hub_Instance": shop._taker.box.instance}
+    server.add(mail("ours", **own))
     server.add(mail("theirs"))
     held = await run(shop, cursor, 2)
     assert held.texts == ["theirs"]

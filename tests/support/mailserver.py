@@ -261,7 +261,8 @@ class MailServer:
 
     def __exit__(self, *exc_info: object) -> None:
         for daemon in self._daemons:
-            daemon.send_signal(signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.killpg(daemon.pid, signal.SIGTERM)
         for daemon in self._daemons:
             with suppress(subprocess.TimeoutExpired):
                 daemon.wait(STOP_S)
