@@ -17,8 +17,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from hub import Connector, Outgoing, Secret, hookimpl
-from hub.contract import Template
+from hub import Connector, Outgoing, Secret, Template, hookimpl
 from hub.testing.samples.webhook import SampleWebhook
 from hub.testing.samples.webhook import Settings as SampleSettings
 from normalizer.addresses import parse_address
