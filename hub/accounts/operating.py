@@ -69,8 +69,8 @@ class Operating:
         kind = self._kind_of(name.partition(":")[0])
         if inbound is None:
             inbound = "off" if kind is not None and _only_fetches(kind) else "store-only"
-        await self._switches.pause(name, inbound=inbound, by=by, at=self._clock.now(), why=why)
-        log.warning("account_paused", account=name, by=by, why=why, inbound=inbound)
+        if await self._switches.pause(name, inbound=inbound, by=by, at=self._clock.now(), why=why):
+            log.warning("account_paused", account=name, by=by, why=why, inbound=inbound)
 
     async def resume(self, name: str, *, by: str) -> bool:
         """Resume an account; say whether it was paused. Raises ValueError for an unknown one."""

@@ -89,9 +89,10 @@ class Switches:
         found = self._set.get(name, {}).get(PAUSE)
         return msgspec.convert(found, Pause) if found is not None else None
 
-    async def pause(self, name: str, *, inbound: str, by: str, at: datetime, why: str = "") -> None:
+    async def pause(self, name: str, *, inbound: str, by: str, at: datetime, why: str = "") -> bool:
         """Stop an account: nothing leaves, and ``inbound`` is ``off``, or ``store-only`` where
-        what arrives is to be kept for later. A paused account stays paused as it was.
+        what arrives is to be kept for later. A paused account stays paused as it was; say
+        whether this call has paused it.
 
         Raises ValueError for an unknown account.
         """
@@ -100,8 +101,12 @@ class Switches:
         if inbound not in ("store-only", "off"):
             raise ValueError("a paused account is store-only or off")
 
+        is_new = False
+
         def paused(held: Mapping[str, Any]) -> dict[str, Any]:
-            if PAUSE in held:
+            nonlocal is_new
+            is_new = PAUSE not in held
+            if not is_new:
                 return dict(held)
             before = {switch: held[switch] for switch in ("inbound", "outbound") if switch in held}
             pause = msgspec.to_builtins(
@@ -110,6 +115,7 @@ class Switches:
             return {**held, "inbound": inbound, "outbound": "off", PAUSE: pause}
 
         await self._change(name, paused)
+        return is_new
 
     async def resume(self, name: str) -> bool:
         """Give a paused account the switches it had before; say whether it was paused."""

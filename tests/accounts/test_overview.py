@@ -113,8 +113,8 @@ async def test_a_paused_account_is_paused_for_everybody_with_who_and_why(
 async def test_resuming_gives_back_what_was_before_whoever_paused_twice(one: Process) -> None:
     switches, at = one.switches, one.clock.now()
     await switches.set("chat:main", "outbound", "off")
-    await switches.pause("chat:main", inbound="off", by="key:ann", at=at)
-    await switches.pause("chat:main", inbound="store-only", by="key:bob", at=at)
+    assert await switches.pause("chat:main", inbound="off", by="key:ann", at=at)
+    assert not await switches.pause("chat:main", inbound="store-only", by="key:bob", at=at)
     pause = switches.pause_of("chat:main")
     assert pause is not None
     assert pause.by == "key:ann"

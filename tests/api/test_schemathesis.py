@@ -52,6 +52,7 @@ async def known_ids(api: RunningHub) -> dict[str, list[str]]:
         "link": [merged.json["link"]["id"]],
         "attachment": [uploaded.json["id"]],
         "letter": [letter.id for letter in letters],
+        "account": ["sample:second"],
         "thing": [*(entry.id for entry in entries), *(entry.source for entry in entries)],
     }
 
