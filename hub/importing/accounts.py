@@ -108,7 +108,4 @@ async def connector_for(
                 account.key,
             ),
         )
-        try:
-            yield connector
-        finally:
-            await connector.stop()
+        yield connector
