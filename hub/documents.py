@@ -260,13 +260,16 @@ class Link(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_i
     """
 
     collection: ClassVar[str] = "links"
-    indexes: ClassVar[tuple[Index, ...]] = (Index((("members", 1),)),)
+    indexes: ClassVar[tuple[Index, ...]] = (Index((("members", 1),)), Index((("joins", 1),)))
 
     kind: str  # link or merge
     subject: str  # the address that is linked, or the customer that is merged away
     into: str  # the customer that gets it
     former: str | None = None  # the customer that had it
-    members: tuple[str, ...]  # all ids it touches, for finding a component
+    members: tuple[str, ...]  # all ids it touches
+    # By which a component finds it: the members, and the customer that the address was born
+    # with. Undoing what came before this decision may make that one who had the address.
+    joins: tuple[str, ...]
     order: int
     trust: Trust
     evidence: Evidence

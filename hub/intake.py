@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 RAW_INLINE_BYTES = 1024 * 1024  # a larger raw request goes to the blob store first
 OFF_LOOP_BYTES = 64 * 1024  # larger bodies are parsed in a thread
+OWN_DOORS = frozenset({"api", "worker", "timer", "import"})  # never held back by a switch
 NEVER_KEPT = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie"})
 
 
@@ -182,7 +183,7 @@ class Intake:
         blob = None
         if len(raw) > RAW_INLINE_BYTES:
             raw, blob = await self._to_blob(ident, raw)
-        held = self._inbound(channel, account) == "store-only"
+        held = door not in OWN_DOORS and self._inbound(channel, account) == "store-only"
         item = InboxItem(
             id=ident,
             channel=channel,

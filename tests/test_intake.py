@@ -104,3 +104,25 @@ async def test_a_reason_with_broken_characters_does_not_lose_the_request(
         assert item.failed.startswith("ValueError: no such thing as")
         assert "\n" not in item.failed
         assert b"hello" in item.raw
+
+
+@pytest.mark.parametrize(("door", "held"), [("webhook", True), ("poll", True), ("worker", False)])
+async def test_a_store_only_account_holds_what_comes_from_outside_and_not_what_became_of_answers(
+    request: pytest.FixtureRequest, door: str, held: bool
+) -> None:
+    async with open_space("memory", request, kinds=CORE) as space:
+        writer = InboxWriter(space.store.inbox, None)
+        await writer.start()
+        intake = Intake(
+            writer,
+            space.store.blobs,
+            FakeServices().key,
+            FakeClock(),
+            Metrics(),
+            inbound=lambda channel, account: "store-only",
+        )
+        drafts = _connector(SampleWebhook).parse(_pushed("hello").verified())
+        ident = await intake.take_in("sample", "main", drafts, door=door)
+        await writer.close()
+        unrouted = [item.id for item in await space.store.inbox.unrouted(10, 1 << 20)]
+        assert unrouted == ([] if held else [ident])

@@ -207,7 +207,9 @@ def link(
             data={"trust": trust, "evidence": evidence.kind, "customer": address.customer or ""},
         )
         return None
-    decision = _decide(ws, rules, "link", address.id, into.id, address.customer, evidence, actor)
+    decision = _decide(
+        ws, rules, "link", address.id, into.id, address.customer, evidence, actor, home=address.home
+    )
     _replay(ws, rules, [address.id, into.id], decision)
     return decision
 
@@ -234,7 +236,9 @@ def separate(
     ):
         raise Refusal("bad-request", "this is the customer's only address", 422)
     fresh = _empty_customer(ws, rules)
-    decision = _decide(ws, rules, "link", address.id, fresh.id, owner.id, evidence, actor)
+    decision = _decide(
+        ws, rules, "link", address.id, fresh.id, owner.id, evidence, actor, home=address.home
+    )
     _replay(ws, rules, [address.id, owner.id, fresh.id], decision)
     return decision
 
@@ -270,8 +274,11 @@ def _decide(
     former: str | None,
     evidence: Evidence,
     actor: str,
+    *,
+    home: str | None = None,
 ) -> Link:
     members = tuple(dict.fromkeys(ident for ident in (subject, into, former) if ident))
+    joins = members if home is None or home in members else (*members, home)
     decision = Link(
         id=ws.new_id("lnk"),
         kind=kind,
@@ -279,6 +286,7 @@ def _decide(
         into=into,
         former=former,
         members=members,
+        joins=joins,
         order=ws.position + 1,
         trust=Trust.ATTESTED,
         evidence=evidence,
@@ -325,7 +333,7 @@ class _Component:
                 found.update(customer.addresses)
                 found.update([customer.alias_of] if customer.alias_of else [])
         if joints:
-            for decision in ws.find(Link, ("members", "in", tuple(joints))):
+            for decision in ws.find(Link, ("joins", "in", tuple(joints))):
                 self.links[decision.id] = decision
                 found.update(_joined_by(decision))
         return found

@@ -184,6 +184,20 @@ async def test_decisions_are_undone_in_any_order(
     assert after == [(each.id, set(each.addresses), each.open, None) for each in before]
 
 
+async def test_who_is_emptied_by_the_undo_of_merges_answers_as_who_got_the_address(
+    hub: PlannerHarness, people: dict[str, str]
+) -> None:
+    """The address was separated while the merges stood, from somebody else's hands."""
+    first = await merge(hub, people["wu"], people["li"])
+    second = await merge(hub, people["li"], people["yu"])
+    done = await hub.done("separate", address=address(hub, "li"), evidence=AGENT)
+    await undo(hub, second)
+    await undo(hub, first)
+    li = await hub.see(Customer, people["li"])
+    assert (await owners(hub))["li"] == done["customer"]
+    assert (li.addresses, li.alias_of) == ((), done["customer"])
+
+
 async def test_undoing_a_link_does_not_merge_people_whom_nobody_merged(
     hub: PlannerHarness, people: dict[str, str]
 ) -> None:
