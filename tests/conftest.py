@@ -17,6 +17,13 @@ def _no_sockets_left_by_pymongo() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _logs_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that a test runs in its own process must not set up logging for the others."""
+    for module in ("hub.cli", "hub.account_commands", "hub.importing.command"):
+        monkeypatch.setattr(f"{module}.configure_logs", lambda *level_and_form: None)
+
+
 @pytest.fixture(scope="session")
 def mongod() -> Iterator[OwnMongod]:
     """The run's MongoDB. Do not kill or freeze it: others use it too (take an `OwnMongod`)."""

@@ -89,8 +89,12 @@ async def ended(hub: RunningHub, ident: str) -> list[Media]:
 
 
 async def no_jobs(hub: RunningHub) -> None:
+    """Return when nothing is left to do, and no outcome is on its way that makes more of it."""
+    jobs, inbox = hub.hub.store.table(Job), hub.hub.store.inbox
+
     async def look() -> bool:
-        return await hub.hub.store.table(Job).count({"live": True}) == 0
+        done = await jobs.count({"live": True}) == 0 and (await inbox.backlog())[0] == 0
+        return done and await jobs.count({"live": True}) == 0
 
     await hub.until("all jobs to be done", look)
 

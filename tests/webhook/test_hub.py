@@ -192,7 +192,7 @@ async def test_where_nobody_can_say_a_person_decides(
             text = config_text(mongo_url, mongo_db_name, tmp_path, more=more)
             config = tmp_path / "omniline.toml"
             config.write_text(text)
-            words = ["settle", cnv, "erp", "--ticket", cnv, "--config", str(config)]
+            words = ["settle-ticket", cnv, "erp", "--ticket", cnv, "--config", str(config)]
             ran = await asyncio.to_thread(CliRunner().invoke, cli, words)
             assert ran.exit_code == 0, ran.output
         else:
