@@ -10,6 +10,35 @@ import pytest
 
 from tests.support.mongo import OwnMongod, sockets_of_cancelled_connections_closed
 
+# Long runs that say nothing about which lines are tested: watching every line of them would only
+# make them twice as long.
+UNWATCHED = (
+    "api/test_schemathesis.py",
+    "desk/test_openapi.py",
+    "faults/",
+    "feed/test_mounted.py",
+    "importing/test_kills.py",
+    "mail/reading/test_bounds.py",
+    "mail/reading/test_generated.py",
+    "media/test_kills.py",
+    "outbound/test_kills.py",
+    "outbound/test_mix.py",
+    "outbound/test_stuck.py",
+    "planners/test_state_machine",
+    "test_bench.py",
+    "test_docs_samples.py",
+    "::TestWebhook::test_many_conversations",
+    "::TestWebhook::test_a_doubt_that_comes_again",
+    "::TestDesk::test_many_conversations",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.pluginmanager.hasplugin("_cov"):
+        for item in items:
+            if any(place in item.nodeid for place in UNWATCHED):
+                item.add_marker("no_cover")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_sockets_left_by_pymongo() -> Iterator[None]:
