@@ -412,8 +412,8 @@ class Hub:
         task = asyncio.create_task(self.router.run(), name="router")
         self._stack.push_async_callback(_stopped, self.router.stop, task)
 
-    async def _probe(self, item: InboxItem) -> bool:
-        return await survives(item, Path(self.config.source.file))
+    async def _probe(self, items: Sequence[InboxItem]) -> bool:
+        return await survives(items, Path(self.config.source.file))
 
     def _rules(self) -> Rules:
         settings = self.settings

@@ -1,14 +1,15 @@
-"""Trying an item where it can do no harm: in a process of its own.
+"""Trying items where they can do no harm: in a process of its own.
 
-An item that was at hand twice when the router's process went down may be the cause, or the
-process was killed from outside at a bad moment. The probe prepares the item as the router
-would, plugins included; if its process survives, the item is innocent.
+What was at hand when the router's process went down may be the cause, or the process was killed
+from outside at a bad moment. The probe prepares the items as the router would, plugins included;
+if its process survives, they are innocent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -24,8 +25,10 @@ log = structlog.get_logger(__name__)
 DEADLINE_S = 10.0
 
 
-async def survives(item: InboxItem, config_path: Path, deadline_s: float = DEADLINE_S) -> bool:
-    """Prepare the item in a child process; say whether that process lived."""
+async def survives(
+    items: Sequence[InboxItem], config_path: Path, deadline_s: float = DEADLINE_S
+) -> bool:
+    """Prepare the items in a child process; say whether that process lived."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -37,13 +40,15 @@ async def survives(item: InboxItem, config_path: Path, deadline_s: float = DEADL
     )
     try:
         async with asyncio.timeout(deadline_s):
-            await child.communicate(msgspec.msgpack.encode(item))
+            await child.communicate(msgspec.msgpack.encode(items))
     except TimeoutError:
-        child.kill()
-        await child.wait()
-        log.warning("probe_hangs", item=item.id)
+        log.warning("probe_hangs", items=len(items), first=items[0].id)
         return False
-    log.info("probe_ended", item=item.id, code=child.returncode)
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    log.info("probe_ended", items=len(items), first=items[0].id, code=child.returncode)
     return child.returncode == 0
 
 
@@ -51,9 +56,9 @@ async def _try(config_path: Path) -> None:
     config = load(config_path)
     host = PluginHost.for_config(config)
     host.discover(config.hub.plugin_modules)
-    item = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=InboxItem)
+    items = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[InboxItem])
     preparer = Preparer(config.hub.default_region)
-    prepared = await preparer.prepare([item])
+    prepared = await preparer.prepare(items)
     messages = [message for one in prepared for message in one.messages]
     if messages:
         await host.ask("choose_ticket_route", items=len(messages), messages=messages)

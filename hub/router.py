@@ -52,11 +52,11 @@ DEAD_LETTERS_A_DAY = 1000  # of refused-to-parse items, per account
 BREATH = 50  # items planned in a row, before whoever else waits gets the event loop
 
 Committed = Callable[["Batch"], None]
-Probe = Callable[[InboxItem], Awaitable[bool]]
-"""Try an item where it can do no harm; say whether the process survived it."""
+Probe = Callable[[Sequence[InboxItem]], Awaitable[bool]]
+"""Try items where they can do no harm; say whether the process survived them."""
 
 
-async def _guilty(item: InboxItem) -> bool:
+async def _guilty(items: Sequence[InboxItem]) -> bool:
     return False
 
 
@@ -203,23 +203,41 @@ class Router:
 
         The item at hand is noted before, so that one that took the process down twice is known
         at the third start. It is set aside unless a probe shows that it is harmless: the process
-        may have been killed from outside at a bad moment.
+        may have been killed from outside at a bad moment. All of them are probed meanwhile, and
+        when they are found harmless the rest goes in batches again.
         """
         items = await self._lookout.fetch(self._batch_items)
         # While a batch was being committed, the one behind it was made ready: it may be that one.
         items += await self._lookout.fetch(self._batch_items, {item.id for item in items})
+        if not items:
+            return
         log.warning("router_routes_carefully", items=len(items), former=lease.former)
-        for place, item in enumerate(items):
-            if self._stopping:
-                return
-            if place == 0:
-                await self._store.router.mark_suspect(lease, item.id)
-            following = items[place + 1].id if place + 1 < len(items) else ""
-            if item.id == lease.suspect and not await self._probe(item):
-                poison = Poisoned("router", "it took the router's process down twice")
-                await self._set_aside(item, poison, suspect=following)
-            else:
-                await self._route([item], suspect=following)
+        harmless = asyncio.create_task(self._harmless(lease, items), name="router-probe")
+        try:
+            for place, item in enumerate(items):
+                if self._stopping or (harmless.done() and harmless.result()):
+                    return
+                if place == 0:
+                    await self._store.router.mark_suspect(lease, item.id)
+                following = items[place + 1].id if place + 1 < len(items) else ""
+                if item.id == lease.suspect and not await self._probe([item]):
+                    poison = Poisoned("router", "it took the router's process down twice")
+                    await self._set_aside(item, poison, suspect=following)
+                else:
+                    await self._route([item], suspect=following)
+        finally:
+            harmless.cancel()
+            await asyncio.gather(harmless, return_exceptions=True)
+
+    async def _harmless(self, lease: Lease, items: Sequence[InboxItem]) -> bool:
+        """Probe all items; where somebody is suspected already, a probe is not believed again."""
+        if lease.suspect:
+            return False
+        try:
+            return await self._probe(items)
+        except OSError as error:
+            log.warning("probe_not_started", reason=str(error))
+            return False
 
     async def _still_lives(self, owner: str) -> bool:
         """Whether a holder that did not let go was only too slow: then nothing has crashed."""
