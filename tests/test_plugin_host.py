@@ -13,7 +13,7 @@ import threading
 import time
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -959,9 +959,9 @@ async def watching(watch: LoopWatch) -> AsyncIterator[LoopWatch]:
         watch.stop()
 
 
-async def ended(watch: LoopWatch) -> tuple[Stall, ...]:
+async def ended(watch: LoopWatch, within_s: float = 20) -> tuple[Stall, ...]:
     """The stalls, once the last of them is over."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(within_s):
         while not watch.recent() or watch.recent()[-1].seconds is None:
             await asyncio.sleep(0.01)
     return watch.recent()
@@ -1031,9 +1031,14 @@ async def test_a_stall_that_keeps_all_threads_waiting_is_told_once_and_named(
     )
     host = PluginHost(deadline_s=60)
     host.discover(["wildplugin"], bundled=False, entry_points=False)
+    stalls: list[Stall] = []
     async with watching(LoopWatch(host.owners, threshold_s=0.05)) as watch:
-        await heard(host)
-        stalls = [stall for stall in await ended(watch) if stall.plugin]
+        for _ in range(10):  # a process that others keep from running is not told of
+            await heard(host)
+            with suppress(TimeoutError):
+                stalls = [stall for stall in await ended(watch, within_s=1) if stall.plugin]
+            if stalls:
+                break
     assert [stall.plugin for stall in stalls] == ["wildplugin"]
     assert stalls[0].where == "wildplugin:6 in ticket_event_seen"
 
