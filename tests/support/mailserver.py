@@ -260,6 +260,7 @@ class MailServer:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self._stop_master()
         for daemon in self._daemons:
             with suppress(ProcessLookupError):
                 os.killpg(daemon.pid, signal.SIGTERM)
@@ -271,6 +272,20 @@ class MailServer:
                 os.killpg(daemon.pid, signal.SIGKILL)
             daemon.wait(STOP_S)
         shutil.rmtree(self.base, ignore_errors=True)
+
+    def _stop_master(self) -> None:
+        """End Postfix's master: it makes a session of its own, which no signal of ours reaches."""
+        noted = self.base / "spool/pid/master.pid"
+        if not noted.exists():
+            return
+        master = int(noted.read_text())
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            ends = time.monotonic() + STOP_S
+            with suppress(ProcessLookupError):
+                os.killpg(master, number)
+                while time.monotonic() < ends:
+                    os.kill(master, 0)
+                    time.sleep(0.02)
 
     def _prepare(self) -> None:
         base = self.base
