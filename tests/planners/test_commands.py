@@ -159,6 +159,22 @@ async def test_an_answer_goes_where_the_customer_was_reached(hub: PlannerHarness
     assert refusal == (409, "unreachable")
 
 
+async def test_a_mail_answered_by_its_address_alone_is_answered_in_the_last_thread(
+    hub: PlannerHarness,
+) -> None:
+    """Only a subject begins a new matter: an answer to nothing stands alone in a mailbox."""
+    await hub.give(said("li", "1", channel="mail", thread="older"), channel="mail")
+    await hub.give(said("li", "2", channel="mail", thread="newer"), channel="mail")
+    older, newer = sorted(await hub.all(Entry), key=lambda entry: entry.position)
+    result = await hub.done("reply", address=newer.address, parts=HI)
+    answer = await hub.see(Entry, result["entry"])
+    assert (answer.thread, answer.conversation) == (newer.thread, newer.conversation)
+    await hub.done("close", conversation=newer.conversation)
+    result = await hub.done("reply", address=newer.address, parts=HI, subject="another matter")
+    fresh = await hub.see(Entry, result["entry"])
+    assert fresh.thread not in (older.thread, newer.thread)
+
+
 async def test_an_answer_to_a_mail_conversation_stays_in_its_thread(hub: PlannerHarness) -> None:
     await hub.give(said("li", "1", channel="mail"), channel="mail")
     await hub.give(said("li", "2", channel="mail", thread="t"), channel="mail")

@@ -250,6 +250,10 @@ def _reply_conversation(
             raise Refusal("not-found", "this conversation belongs to another customer", 404)
         again = conversations.reopen(ws, rules, conversation, at=rules.now)
         return conversations.touch(ws, again, address, at=rules.now, speaks=False)
+    answered = _answered_thread(ws, rules, customer, address, args)
+    if answered is not None:
+        again = conversations.reopen(ws, rules, answered, at=rules.now)
+        return conversations.touch(ws, again, address, at=rules.now, speaks=False)
     placed = conversations.place(
         ws,
         rules,
@@ -263,6 +267,24 @@ def _reply_conversation(
     )
     assert placed is not None
     return placed
+
+
+def _answered_thread(
+    ws: Workspace, rules: Rules, customer: Customer, address: AddressDoc, args: Reply
+) -> Conversation | None:
+    """Return what an answer continues that names neither thread nor conversation nor subject.
+
+    Where each thread is a conversation (mail), it is the last one of the address: a mail that
+    answers nothing would stand alone in the customer's mailbox. A subject begins a new matter.
+    """
+    if args.thread or args.subject or rules.policy(address.channel, address.account) != "thread":
+        return None
+    for ident in (*reversed(customer.open), *reversed(customer.last_closed)):
+        conversation = ws.need(Conversation, ident)
+        own = conversation.policy == "thread" and conversation.root == address.id
+        if own and not conversation.final:
+            return conversation
+    return None
 
 
 class Note(Args, frozen=True, kw_only=True):
