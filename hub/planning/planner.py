@@ -171,7 +171,7 @@ def _message(
         entry = history.with_changes(ws, entry)
     kind = "message.received" if incoming else "message.sent"
     entry = append(ws, rules, entry, address, kind, draft.vendor_ids)
-    if incoming and item.door != "import":
+    if incoming:
         _windows(ws, rules, item, address, at, {"message", draft.event})
     tickets_for(ws, rules, entry, address.customer or customer.id)
     return True
@@ -226,8 +226,7 @@ def _event(ws: Workspace, rules: Rules, item: InboxItem, draft: Event) -> bool:
         source=item.id,
     )
     entry = append(ws, rules, entry, address, draft.name, draft.vendor_ids)
-    if item.door != "import":
-        _windows(ws, rules, item, address, at, {draft.name})
+    _windows(ws, rules, item, address, at, {draft.name})
     consents.hear(ws, rules, address, entry, draft.data.get("purpose"))
     return True
 

@@ -93,7 +93,12 @@ async def test_each_opening_counts_anew() -> None:
 async def test_imported_history_and_our_own_words_open_nothing() -> None:
     hub = await PlannerHarness().open()
     old = InboxItem(
-        id=new_id("in"), channel="chat", account="main", received_at=START, door="import"
+        id=new_id("in"),
+        channel="chat",
+        account="main",
+        received_at=START,
+        door="import",
+        imported="imp_1",
     )
     await hub._plan(old, (said("li", "m1", at=START),))
     hub._routed.append(old.id)
