@@ -23,7 +23,6 @@ UNWATCHED = (
     "media/test_kills.py",
     "outbound/test_kills.py",
     "outbound/test_mix.py",
-    "outbound/test_stuck.py",
     "planners/test_state_machine",
     "test_bench.py",
     "test_docs_samples.py",

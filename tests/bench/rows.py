@@ -13,6 +13,7 @@ from tests.bench.lone import lone
 from tests.bench.pages import pages
 from tests.bench.report import Result
 from tests.bench.stage import LEASE_S, Stage
+from tests.bench.stuck import stuck
 from tests.bench.takeover import takeover
 from tests.bench.throughput import Plan, lag, throughput
 from tests.bench.visible import visible
@@ -68,6 +69,10 @@ async def _visible(stage: Stage, row: str, effort: Effort, say: Say) -> list[Res
     return await visible(stage, row, 6 if effort.quick else 30)
 
 
+async def _stuck(stage: Stage, row: str, effort: Effort, say: Say) -> list[Result]:
+    return await stuck(stage, row, effort.rounds, 60 if effort.quick else 400)
+
+
 async def _pages(stage: Stage, row: str, effort: Effort, say: Say) -> list[Result]:
     return await pages(stage, row, effort.rounds, 100_000 if effort.quick else 1_000_000, say)
 
@@ -96,6 +101,7 @@ ROWS: Mapping[str, Row] = {
     "lone": Row("a lone request", _lone),
     "lag": Row("a long run at full speed", _lag),
     "takeover": Row("the routing hub is killed", _takeover),
+    "stuck": Row("an account that swallows every call, beside others", _stuck),
     "pages": Row("pages in a small and a large space", _pages),
     "motor64": _load(
         "as sustained64, with the motor driver",

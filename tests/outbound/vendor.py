@@ -7,7 +7,6 @@ its own quota and every person's window, so that a hub that sends too much is ca
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -200,8 +199,3 @@ def _failure(status: int, headers: Mapping[str, str], body: str) -> Failure:
 @hookimpl
 def register_connectors(config: Mapping[str, Any]) -> Sequence[type[Connector[Any]]]:
     return [StrictConnector]
-
-
-async def never() -> None:
-    """Wait for ever: the vendor is a black hole."""
-    await asyncio.Event().wait()
