@@ -120,6 +120,7 @@ ACCOUNTS: dict[str, tuple[Rate, int]] = {
 }
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", ACCOUNTS)
 @pytest.mark.parametrize("weeks", [2, 4])
 def test_a_healthy_account_raises_no_false_alarm(name: str, weeks: int) -> None:
@@ -130,6 +131,7 @@ def test_a_healthy_account_raises_no_false_alarm(name: str, weeks: int) -> None:
     assert alarms <= watched / 20, f"{alarms} false alarms in {watched} weeks"
 
 
+@pytest.mark.soak
 def test_independent_messages_raise_far_fewer() -> None:
     """Promised is one in a thousand weeks with the rhythm known; it is learned from four."""
     watched = scaled(60, 2000)

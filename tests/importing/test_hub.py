@@ -52,6 +52,7 @@ async def historical(hub: RunningHub) -> list[Entry]:
     return await hub.hub.store.table(Entry).find({"historical": True})
 
 
+@pytest.mark.soak
 async def test_a_thousand_old_messages_are_nobodys_work_and_go_without_a_trace(
     hub: RunningHub, mongo_url: str, mongo_db_name: str, tmp_path: Path
 ) -> None:

@@ -173,6 +173,7 @@ async def test_a_kicked_connection_delays_the_next_mail_by_seconds(space: Space)
     assert time.monotonic() - started < KICKED_S
 
 
+@pytest.mark.soak
 async def test_connecting_a_full_mailbox_makes_nothing(
     mongo_url: str, mongo_db_name: str, tmp_path: Path, make_box: MakeBox
 ) -> None:

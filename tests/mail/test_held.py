@@ -40,6 +40,7 @@ async def test_reading_marks_nothing_as_seen(box: Mailbox) -> None:
     assert not [name for name in names if "S" in name.rpartition(":2,")[2]]
 
 
+@pytest.mark.soak
 async def test_old_mails_are_history(box: Mailbox) -> None:
     """Connecting a full mailbox delivers nothing of it, only what comes from then on."""
     count = scaled(2_000, 50_000)

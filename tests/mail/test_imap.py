@@ -41,6 +41,7 @@ async def imap(server: FakeImap) -> AsyncIterator[Imap]:
     await opened.close()
 
 
+@pytest.mark.soak
 async def test_thousands_of_untagged_lines_in_one_read(server: FakeImap, imap: Imap) -> None:
     """Trap 1: a stack frame for each line, RecursionError at about a thousand of them."""
     count = scaled(5_000, 100_000)

@@ -182,6 +182,7 @@ async def test_a_stop_at_a_step_of_a_send_sends_nothing_twice_and_forgets_nothin
         await world.assert_each_at_most_once(vendor)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(scaled(240, 3600))
 async def test_random_kills_while_answers_leave_send_nothing_twice_and_forget_nothing(
     tmp_path: Path, mongod_url: str, mongo_db_name: str

@@ -28,6 +28,7 @@ async def attempt(ledger: Ledger, holder: str, counter: Counter) -> bool:
     return True
 
 
+@pytest.mark.soak
 async def test_many_who_ask_at_once_get_exactly_the_places_there_are(world: World) -> None:
     ledgers = [Ledger(world.store) for _ in range(2)]
     asked = scaled(40, 400)

@@ -27,7 +27,7 @@ from tests.outbound.vendor import TOKEN, WINDOW_SENDS, StrictVendor
 from tests.support.hubs import SECRET, Answered, RunningHub, config_text, running_hub
 from tests.support.scale import scaled
 
-ANSWERS = scaled(150, 1000)
+ANSWERS = scaled(90, 1000)
 EACH = WINDOW_SENDS + 1  # one more than a window lets through
 WITHIN_S = scaled(100.0, 900.0)
 SPACE_KEY = base64.b64encode(b"a space key that both hubs share").decode()
@@ -92,6 +92,7 @@ async def _none_open(inbox: Any) -> bool:
     return bool((await inbox.backlog())[0] == 0)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(WITHIN_S + 60)
 async def test_answers_through_a_troubled_vendor_all_end_in_their_right_state(
     mongo_url: str, mongo_db_name: str, tmp_path: Path

@@ -6,8 +6,6 @@ batches of any size, over the in-memory store. `OMNILINE_SCALE=full` tries 10 00
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -15,9 +13,10 @@ from hypothesis.stateful import run_state_machine_as_test
 from hub.store.memory import MemoryStore
 from tests.planners.harness import run_now
 from tests.planners.machine import machine_for
+from tests.support.scale import scaled
 
-EXAMPLES = 10_000 if os.environ.get("OMNILINE_SCALE") == "full" else 2_000
-STEPS = 30
+EXAMPLES = scaled(2_000, 10_000)
+STEPS = scaled(20, 30)
 
 
 @pytest.mark.soak

@@ -32,11 +32,12 @@ class ServerFaults:
         self._strict.plan(call, *faults)
 
 
+@pytest.mark.soak
 class TestWebhook(OnBothStores, TicketBackendContract):
     assignee = "hanmeimei"
     messages = scaled(10, 50)
-    conversations = scaled(4, 12)
-    written = scaled(6, 25)
+    conversations = scaled(3, 12)
+    written = scaled(5, 25)
 
     @pytest.fixture
     def backend(self, backend: WebhookBackend, strict: Strict) -> WebhookBackend:

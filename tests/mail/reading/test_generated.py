@@ -19,6 +19,8 @@ from tests.mail.reading.generating import generated
 from tests.mail.reading.mails import CASES
 from tests.support.scale import scaled
 
+pytestmark = pytest.mark.soak
+
 MADE = [(section, seed) for section in "3456" for seed in range(scaled(30, 250))]
 
 
