@@ -15,7 +15,7 @@ from hub.documents import DeadLetter
 from tests.support.hubs import RunningHub
 
 FULL = os.environ.get("OMNILINE_SCALE") == "full"
-EXAMPLES = 200 if FULL else 25
+EXAMPLES = 200 if FULL else 8
 SECONDS = 1800 if FULL else 300
 CHECKS = (
     "not_a_server_error",
