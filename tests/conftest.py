@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 
-import pymongo
 import pytest
 
+from tests.support.databases import Databases
 from tests.support.mongo import OwnMongod, sockets_of_cancelled_connections_closed
 
 # Long runs that say nothing about which lines are tested: watching every line of them would only
@@ -30,6 +29,9 @@ UNWATCHED = (
     "::TestWebhook::test_a_doubt_that_comes_again",
     "::TestDesk::test_many_conversations",
 )
+
+# Where a test looks at the collections themselves, or kills processes that may write belatedly.
+FRESH = ("store/", "faults/", "importing/", "outbound/", "test_kills.py", "test_processes.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -66,17 +68,17 @@ def mongod_url(mongod: OwnMongod) -> str:
 
 
 @pytest.fixture(scope="session")
-def _mongo_janitor(mongod: OwnMongod) -> Iterator[pymongo.MongoClient[dict[str, object]]]:
-    with mongod.client() as client:
-        yield client
+def _databases(mongod: OwnMongod) -> Iterator[Databases]:
+    with Databases(mongod.url) as databases:
+        yield databases
 
 
 @pytest.fixture
-def mongo_db_name(_mongo_janitor: pymongo.MongoClient[dict[str, object]]) -> Iterator[str]:
-    """The name of a database of the test's own, dropped after it."""
-    name = f"test_{uuid.uuid4().hex[:20]}"
-    yield name
-    _mongo_janitor.drop_database(name)
+def mongo_db_name(request: pytest.FixtureRequest, _databases: Databases) -> Iterator[str]:
+    """The name of a database of the test's own: empty, and emptied or dropped after it."""
+    fresh = any(place in request.node.nodeid for place in FRESH)
+    with _databases.fresh() if fresh else _databases.lent() as name:
+        yield name
 
 
 @pytest.fixture
