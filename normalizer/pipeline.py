@@ -41,6 +41,7 @@ from normalizer.drafts import (
     Receipt,
     Sender,
     Target,
+    ThreadLabel,
 )
 from normalizer.media import clean_media, safe_url
 from normalizer.model import milliseconds
@@ -131,6 +132,8 @@ def identifiers(draft: AnyDraft, context: StepContext) -> AnyDraft:
                 thread=identifier(draft.thread),
                 reply_to=_maybe(draft.reply_to, identifier),
                 vendor_ids=_each(draft.vendor_ids, identifier),
+                continues=_each(draft.continues, identifier),
+                labels=_each(draft.labels, _label),
             )
         case Event():
             return _with(
@@ -171,6 +174,10 @@ def _utc(at: datetime | None) -> datetime | None:
         return milliseconds(at)
     except (ValueError, OverflowError):
         return None  # without a zone, or at the end of the calendar: received_at is used
+
+
+def _label(label: ThreadLabel) -> ThreadLabel:
+    return _with(label, name=identifier(label.name))
 
 
 def _target(target: Target) -> Target:
