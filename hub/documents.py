@@ -319,6 +319,7 @@ class Conversation(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"
     backends: tuple[str, ...] = ()  # which ticket backends it goes to, decided when it opened
     queue: str = ""
     tickets: tuple[TicketLink, ...] = ()
+    merged_tickets: tuple[str, ...] = ()  # "backend|id" of those that went into others
     assignee: str = ""
     tags: tuple[str, ...] = ()
     priority: str = "normal"
@@ -397,6 +398,7 @@ class TicketMap(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id"
     url: str = ""
     version: str = ""
     followups: int = 0
+    replaces: tuple[str, ...] = ()  # tickets that were merged into this one
 
 
 class DeadLetter(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):

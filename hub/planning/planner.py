@@ -50,6 +50,7 @@ from hub.planning.media import repeated
 from hub.planning.media_outcome import media_outcome
 from hub.planning.rules import Refusal, Route, Rules, sane, tell
 from hub.planning.threads import hinted, note_labels, thread_row
+from hub.planning.ticket_links import with_outcome
 from hub.planning.windows import note_windows
 from hub.planning.workspace import Workspace
 from normalizer.addresses import Address
@@ -515,13 +516,14 @@ def _ticket_outcome(ws: Workspace, rules: Rules, draft: Outcome) -> None:
     if conversation is None or "ticket" not in draft.result:
         return
     told = msgspec.convert(draft.result["ticket"], TicketLink)
-    others = tuple(
-        each for each in conversation.tickets if (each.backend, each.id) != (told.backend, told.id)
+    same = (
+        each for each in conversation.tickets if (each.backend, each.id) == (told.backend, told.id)
     )
-    before = next((t for t in conversation.tickets if t not in others), None)
-    if before == told:
+    before = next(same, None)
+    after = with_outcome(conversation, told, draft.result.get("replaces", ()))
+    if set(after.tickets) == set(conversation.tickets):
         return
-    ws.put(replace(conversation, tickets=(*others, told)))
+    ws.put(after)
     changed = before is not None and before.status != told.status
     tell(
         ws,

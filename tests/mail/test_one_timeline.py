@@ -10,7 +10,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-
 from msgspec import convert
 
 from hub.clock import SystemClock
