@@ -75,6 +75,7 @@ from normalizer.text import (
 
 MAX_PARTS = 100
 MAX_PARTS_BYTES = 4 * 1024 * 1024  # as JSON; a stored document holds 16 MiB
+MAX_LABEL_DAYS = 3650  # for which a thread is found by a label
 MAX_CHOICES = 50  # buttons of a card, quick replies, fields of a form
 
 
@@ -177,7 +178,8 @@ def _utc(at: datetime | None) -> datetime | None:
 
 
 def _label(label: ThreadLabel) -> ThreadLabel:
-    return _with(label, name=identifier(label.name))
+    days = None if label.days is None else min(max(label.days, 0), MAX_LABEL_DAYS)
+    return _with(label, name=identifier(label.name), days=days)
 
 
 def _target(target: Target) -> Target:

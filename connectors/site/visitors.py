@@ -401,14 +401,18 @@ class Visitors:
         if box is None or user.mailbox_told == box.id:
             return
         own = self.user_address(user.user)
-        if not spoke and not await self._known_to_the_hub(own, box):
+        known = await self._context.address(own) is not None
+        mailed = await self._context.address(box) is not None
+        if not (spoke or known or mailed):
             return
+        # Whoever is known stays who they are: a newcomer here joins the one who wrote the mails.
+        address, same_as = (own, box) if mailed and not known else (box, own)
         await self._context.deliver(
             [
                 Identity(
                     key=f"mailbox:{user.user}:{box.id}:{self._clock.now().isoformat()}",
-                    address=box,
-                    same_as=own,
+                    address=address,
+                    same_as=same_as,
                     trust=Trust.ATTESTED,
                     evidence=Evidence(kind="identity_token", ref=evidence, note="email_verified"),
                     profile=user.profile,
@@ -416,12 +420,6 @@ class Visitors:
             ]
         )
         await self._set_user(user.user, mailbox_told=box.id)
-
-    async def _known_to_the_hub(self, *addresses: Address) -> bool:
-        for address in addresses:
-            if await self._context.address(address) is not None:
-                return True
-        return False
 
     async def logout(self, session: Session) -> Opened:
         """End this visitor and begin a new one: the next person at this computer is a stranger."""
