@@ -36,6 +36,7 @@ from hub.inbox_writer import Overloaded
 from hub.media.verdicts import ScanVerdict
 from hub.planning.rules import Refusal, Route
 from hub.plugin_context import ConnectorContext, PluginContext, PluginRoute, Seen
+from hub.public_hosts import NotPublic, PublicResolver, is_private_literal, is_public
 from hub.store.interface import StoreError
 
 __all__ = [
@@ -58,11 +59,13 @@ __all__ = [
     "Index",
     "Key32",
     "Name",
+    "NotPublic",
     "Outgoing",
     "Overloaded",
     "PluginContext",
     "PluginRoute",
     "Polled",
+    "PublicResolver",
     "RawTable",
     "Refusal",
     "Refused",
@@ -78,5 +81,7 @@ __all__ = [
     "Verified",
     "Wrong",
     "hookimpl",
+    "is_private_literal",
+    "is_public",
     "parse_settings",
 ]

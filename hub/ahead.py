@@ -21,10 +21,12 @@ from hub.documents import (
     Doc,
     Entry,
     InboxItem,
+    Thread,
 )
 from hub.planning.entries import alias_id, entry_id
 from hub.planning.identity import address_id
 from hub.planning.rules import Route, Rules
+from hub.planning.threads import rows_of_hints
 from hub.planning.workspace import Find, Loads, Workspace
 from hub.preparing import Poisoned, Prepared, Preparer
 from hub.steps import reached
@@ -112,22 +114,26 @@ class Lookout:
         entries: list[str] = []
         addresses: list[str] = []
         aliases: list[str] = []
+        threads: list[str] = []
         for one in prepared:
             if one.error is not None:
                 continue
             for draft in one.entries:
                 try:
                     entries.append(entry_id(rules, one.item.channel, one.item.account, draft))
-                    addresses.append(address_id(rules, draft.address))
+                    addresses.append(address := address_id(rules, draft.address))
                 except ValueError:
                     continue  # planning the item will say what is wrong with it
                 aliases += [
                     alias_id(rules, one.item.channel, one.item.account, vendor_id)
                     for vendor_id in draft.vendor_ids
                 ]
+                if isinstance(draft, Message):
+                    threads += rows_of_hints(rules, address, draft)
         loads = Loads()
         await self._fetch(loads, Entry, dict.fromkeys(entries))
         await self._fetch(loads, Alias, dict.fromkeys(aliases))
+        await self._fetch(loads, Thread, ws.missing(Thread, dict.fromkeys(threads)))
         unknown = ws.missing(AddressDoc, dict.fromkeys(addresses))
         found = await self._fetch(loads, AddressDoc, unknown)
         owners = dict.fromkeys(doc.customer for doc in found if doc.customer)

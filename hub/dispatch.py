@@ -52,6 +52,7 @@ log = structlog.get_logger(__name__)
 
 REQUESTER_LOCK_S = 30.0
 SUBJECT_CHARS = 80
+MAX_REPLACED = 20  # tickets that one outcome names as merged into its own
 
 
 class Dispatcher:
@@ -182,7 +183,7 @@ class Dispatcher:
     ) -> TicketMap:
         """The ticket is gone: go on with its successor, or open a follow-up ticket."""
         if gone.successor is not None:
-            moved = replace(known, ticket=gone.successor, number="", url="", version="")
+            moved = _moved(known, gone.successor)
             await self._maps.put([moved])  # before the call: what is in doubt is looked up there
             if not await _is_there(backend, _ref(moved), entry.key):
                 await backend.append(_ref(moved), entry, reopen=True)
@@ -324,7 +325,8 @@ class Dispatcher:
             status=str(now.get("status", "")),
             raw_status=str(now.get("raw_status", "")),
         )
-        return {"ticket": to_result(link)}
+        merged = {"replaces": list(known.replaces)} if known.replaces else {}
+        return {"ticket": to_result(link), **merged}
 
     async def _told_last(self, known: TicketMap) -> Mapping[str, str]:
         conversation = await self._store.table(Conversation).get(known.conversation)
@@ -418,6 +420,19 @@ async def _is_there(backend: TicketBackend, ticket: TicketRef, key: str) -> bool
 def _follow_up(known: TicketMap) -> str:
     """Return the key of the ticket that comes after this one."""
     return f"{known.conversation}.{known.followups + 2}"
+
+
+def _moved(known: TicketMap, successor: str) -> TicketMap:
+    """Return the map after its ticket was merged into another one."""
+    replaces = [each for each in (*known.replaces, known.ticket) if each != successor]
+    return replace(
+        known,
+        ticket=successor,
+        number="",
+        url="",
+        version="",
+        replaces=tuple(replaces[-MAX_REPLACED:]),
+    )
 
 
 def _ref(known: TicketMap) -> TicketRef:
@@ -544,5 +559,5 @@ async def follow(store: Store, backend: str, event: BackendEvent) -> None:
         return
     maps = store.table(TicketMap)
     for known in await maps.find({"backend": backend, "ticket": event.ticket_id}):
-        moved = replace(known, ticket=successor, number="", url="", version="")
+        moved = _moved(known, successor)
         await maps.swap(moved, {"ticket": known.ticket})

@@ -214,7 +214,10 @@ class AddressDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id
 
 
 class Thread(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
-    """A named thread of an address (a mail thread, a second chat). The default one has no row."""
+    """A named thread of an address (a mail thread, a second chat). The default one has no row.
+
+    Several rows may lead to one thread: its names, and its labels, which keep no ``key``.
+    """
 
     collection: ClassVar[str] = "threads"
     indexes: ClassVar[tuple[Index, ...]] = (
@@ -226,6 +229,7 @@ class Thread(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "
     thread: str  # thr_...
     key: str = ""
     imports: tuple[str, ...] = ()  # imp_ of the imports that alone know it; () once it is live
+    seen_at: datetime | None = None  # of a label: its last use, within a day
 
 
 class Customer(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
@@ -315,6 +319,7 @@ class Conversation(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"
     backends: tuple[str, ...] = ()  # which ticket backends it goes to, decided when it opened
     queue: str = ""
     tickets: tuple[TicketLink, ...] = ()
+    merged_tickets: tuple[str, ...] = ()  # "backend|id" of those that went into others
     assignee: str = ""
     tags: tuple[str, ...] = ()
     priority: str = "normal"
@@ -393,6 +398,7 @@ class TicketMap(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id"
     url: str = ""
     version: str = ""
     followups: int = 0
+    replaces: tuple[str, ...] = ()  # tickets that were merged into this one
 
 
 class DeadLetter(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):

@@ -62,6 +62,18 @@ class Target(Model, frozen=True, kw_only=True):
     thread: str | None = None  # thr_..., with up_to_seq
 
 
+class ThreadLabel(Model, frozen=True, kw_only=True):
+    """What threads of one address are known by beside their name: a subject, a vendor's id.
+
+    A message's labels lead to its thread from then on. ``joins``: this message goes into the
+    thread that the label leads to, if that was used within ``days`` (None: however long ago).
+    """
+
+    name: str
+    joins: bool = True
+    days: int | None = None
+
+
 class Message(Draft, tag="message", frozen=True, kw_only=True):
     """Something said. ``address`` is the customer's, whichever way the message goes."""
 
@@ -80,6 +92,10 @@ class Message(Draft, tag="message", frozen=True, kw_only=True):
     data: dict[str, Any] = {}
     new_thread: bool = False  # start a thread of its own even though `thread` is empty
     sent_key: str = ""  # of what our side sent: the `Outgoing.key` that the vendor gives back
+    # Where `thread` names none that this address has: vendor ids of what may be answered, best
+    # first, then labels. They lead to threads of the same address only.
+    continues: tuple[str, ...] = ()
+    labels: tuple[ThreadLabel, ...] = ()
 
 
 class Event(Draft, tag="event", frozen=True, kw_only=True):

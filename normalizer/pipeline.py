@@ -41,6 +41,7 @@ from normalizer.drafts import (
     Receipt,
     Sender,
     Target,
+    ThreadLabel,
 )
 from normalizer.media import clean_media, safe_url
 from normalizer.model import milliseconds
@@ -74,6 +75,7 @@ from normalizer.text import (
 
 MAX_PARTS = 100
 MAX_PARTS_BYTES = 4 * 1024 * 1024  # as JSON; a stored document holds 16 MiB
+MAX_LABEL_DAYS = 3650  # for which a thread is found by a label
 MAX_CHOICES = 50  # buttons of a card, quick replies, fields of a form
 
 
@@ -131,6 +133,8 @@ def identifiers(draft: AnyDraft, context: StepContext) -> AnyDraft:
                 thread=identifier(draft.thread),
                 reply_to=_maybe(draft.reply_to, identifier),
                 vendor_ids=_each(draft.vendor_ids, identifier),
+                continues=_each(draft.continues, identifier),
+                labels=_each(draft.labels, _label),
             )
         case Event():
             return _with(
@@ -171,6 +175,11 @@ def _utc(at: datetime | None) -> datetime | None:
         return milliseconds(at)
     except (ValueError, OverflowError):
         return None  # without a zone, or at the end of the calendar: received_at is used
+
+
+def _label(label: ThreadLabel) -> ThreadLabel:
+    days = None if label.days is None else min(max(label.days, 0), MAX_LABEL_DAYS)
+    return _with(label, name=identifier(label.name), days=days)
 
 
 def _target(target: Target) -> Target:

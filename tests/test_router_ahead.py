@@ -30,6 +30,7 @@ from normalizer.drafts import (
     Message,
     Receipt,
     Target,
+    ThreadLabel,
 )
 from normalizer.model import Trust
 from normalizer.parts import Text
@@ -47,7 +48,8 @@ def _draft(chance: random.Random, place: int) -> AnyDraft:
     who = _person(chance.randrange(4))
     message = chance.randrange(12)
     at = START + timedelta(seconds=place)
-    match chance.choice(["message", "message", "message", "edit", "recall", "receipt", "same"]):
+    kinds = ["message", "message", "message", "mail", "edit", "recall", "receipt", "same"]
+    match chance.choice(kinds):
         case "message":
             return Message(
                 key=f"m{message}",
@@ -55,6 +57,17 @@ def _draft(chance: random.Random, place: int) -> AnyDraft:
                 address=_person(message % 4),
                 parts=(Text(text=f"text {message}"),),
                 vendor_ids=(f"v{message}",),
+            )
+        case "mail":
+            return Message(
+                key=f"t{place}",
+                at=at,
+                address=who,
+                parts=(Text(text=f"mail {place}"),),
+                vendor_ids=(f"t{place}",),
+                thread=f"t{place}",
+                continues=(f"t{place - 1}", f"v{message}"),
+                labels=(ThreadLabel(name=f"s{message % 3}", joins=message > 5, days=30),),
             )
         case "edit":
             return Amendment(

@@ -24,7 +24,7 @@ async def erase(context: PluginContext, addresses: Sequence[str]) -> None:
     for user in await users.find({"address": mine}):
         await _unbind(context, {"account": user.account, "user": user.user})
         if user.blocked:
-            await users.put([replace(user, profile=None, rev=user.rev + 1)])
+            await users.put([replace(user, profile=None, mailbox_told="", rev=user.rev + 1)])
         else:
             await users.delete({"_id": user.id})
     visitors = context.documents(VisitorDoc)

@@ -11,6 +11,10 @@ When an identity token comes in (the contract's section 4):
 (c) the user has a conversation already: that stays the primary one, the visitor's is linked.
 
 (a) and (c) are one rule here, because threads stay apart and no entry ever moves.
+
+A mailbox that the token calls verified is the user's too: what comes from there by mail belongs
+into the same timeline. The hub is told once for each mailbox, and only when it knows one of the
+two: somebody who logs in and never writes makes no customer.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ from connectors.site.tokens import (
     uuid7,
 )
 from hub import ConnectorContext, Doc, Index
-from normalizer.addresses import Address
+from normalizer.addresses import Address, AddressError, mailbox
 from normalizer.drafts import Evidence, Identity, Profile
 from normalizer.model import Trust
 
@@ -78,13 +82,14 @@ class UserDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": 
 
     collection: ClassVar[str] = "x_site_users"
     indexes: ClassVar[tuple[Index, ...]] = (Index((("address", 1),)),)
-    sealed: ClassVar[tuple[str, ...]] = ("profile",)
+    sealed: ClassVar[tuple[str, ...]] = ("profile", "mailbox_told")
 
     account: str
     user: str
     address: str  # adr_, by which an erasure finds it
     rev: int
     profile: Profile | None = None
+    mailbox_told: str = ""  # the verified mailbox that the hub was told of
     signed_out_at: datetime | None = None
     blocked: bool = False
 
@@ -257,11 +262,15 @@ class Visitors:
     # --- speaking ------------------------------------------------------------------------------
 
     async def remember(self, session: Session) -> None:
-        """Make the visitor's row when it speaks for the first time."""
-        if session.verified or session.id in self._spoke:
+        """Make the visitor's row when it speaks for the first time; a user's mailbox is told."""
+        speaker = f"{session.id}|{session.access.user}"
+        if speaker in self._spoke:
             return
-        await self._change(session.access, spoke=True)
-        self._spoke[session.id] = None
+        if not session.verified:
+            await self._change(session.access, spoke=True)
+        elif session.user is not None:
+            await self._tell_mailbox(session.user, spoke=True)
+        self._spoke[speaker] = None
         if len(self._spoke) > _KNOWN:
             self._spoke.popitem(last=False)
 
@@ -321,6 +330,7 @@ class Visitors:
             await self._visitors.insert([doc])
         user = await self._learn(claims)
         await self._tell_the_hub(doc, claims, user.profile)
+        await self._tell_mailbox(user, evidence=claims.jti)
         opened = self._opened(
             doc.visitor,
             doc.token,
@@ -383,6 +393,34 @@ class Visitors:
         if not await self._visitors.swap(linked, {"rev": doc.rev}):
             log.info("visitor_changed_while_linked", account=self._account)
 
+    async def _tell_mailbox(
+        self, user: UserDoc, *, evidence: str = "", spoke: bool = False
+    ) -> None:
+        """Link the mailbox that the site's server has verified. Safe to repeat after a crash."""
+        box = _verified_mailbox(user.profile)
+        if box is None or user.mailbox_told == box.id:
+            return
+        own = self.user_address(user.user)
+        known = await self._context.address(own) is not None
+        mailed = await self._context.address(box) is not None
+        if not (spoke or known or mailed):
+            return
+        # Whoever is known stays who they are: a newcomer here joins the one who wrote the mails.
+        address, same_as = (own, box) if mailed and not known else (box, own)
+        await self._context.deliver(
+            [
+                Identity(
+                    key=f"mailbox:{user.user}:{box.id}:{self._clock.now().isoformat()}",
+                    address=address,
+                    same_as=same_as,
+                    trust=Trust.ATTESTED,
+                    evidence=Evidence(kind="identity_token", ref=evidence, note="email_verified"),
+                    profile=user.profile,
+                )
+            ]
+        )
+        await self._set_user(user.user, mailbox_told=box.id)
+
     async def logout(self, session: Session) -> Opened:
         """End this visitor and begin a new one: the next person at this computer is a stranger."""
         await self._change(session.access, ended=True)
@@ -435,6 +473,16 @@ class Visitors:
 
     def _key(self, ident: str) -> str:
         return f"{self._account}:{ident}"
+
+
+def _verified_mailbox(profile: Profile | None) -> Address | None:
+    """Return the mailbox that the site's server answers for, None if there is none."""
+    if profile is None or profile.attributes.get("email_verified") != "true":
+        return None
+    try:
+        return mailbox(profile.mailbox)
+    except AddressError:
+        return None
 
 
 def _profile(claims: Claims) -> Profile | None:

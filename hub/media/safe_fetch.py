@@ -7,20 +7,17 @@ are bounded, and credentials go to the first host only.
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
 import re
-import socket
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from hub.clock import Clock
 from hub.contract import Fetched
+from hub.public_hosts import NotPublic, PublicResolver, is_private_literal
 from normalizer.media import file_name, mime_type
 from normalizer.outcomes import Gone, Misconfigured, RateLimited, Rejected, Temporary
 
@@ -82,7 +79,7 @@ class SafeFetcher:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    resolver=_PublicResolver(self._private_hosts), use_dns_cache=False, limit=64
+                    resolver=PublicResolver(self._private_hosts), use_dns_cache=False, limit=64
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -100,7 +97,7 @@ class SafeFetcher:
         except aiohttp.InvalidURL as error:
             raise Rejected("the file's address is not a URL") from error
         except aiohttp.ClientConnectorDNSError as error:
-            if isinstance(error.os_error, _NotPublic):
+            if isinstance(error.os_error, NotPublic):
                 raise Rejected(str(error.os_error)) from error
             raise Temporary("the vendor's host is not found") from error
         except TimeoutError as error:
@@ -110,15 +107,8 @@ class SafeFetcher:
 
     def _check_literal(self, host: str) -> None:
         """An address in the place of a name never passes the resolver."""
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            return
-        if host.lower() not in self._private_hosts:
-            try:
-                _require_public(host, host)
-            except _NotPublic as error:
-                raise Rejected(str(error)) from error
+        if host.lower() not in self._private_hosts and is_private_literal(host):
+            raise Rejected(f"{host} leads to an address that is not public")
 
     def _read(self, answer: aiohttp.ClientResponse, max_bytes: int | None) -> Fetched:
         try:
@@ -196,55 +186,6 @@ def _place(url: str, hosts: Sequence[str]) -> Any:
         if fits and (host == name or (name.startswith("*.") and host.endswith(name[1:]))):
             return place
     raise Rejected(f"the file is at {host}:{port}, which is not one of the vendor's hosts")
-
-
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-
-class _NotPublic(OSError):
-    """The name leads to an address that is not public."""
-
-
-class _PublicResolver(AbstractResolver):
-    """Resolves a name once, for one connection; a private address is none of the answers."""
-
-    def __init__(self, private_hosts: frozenset[str]) -> None:
-        self._private_hosts = private_hosts
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host, port, family=family, type=socket.SOCK_STREAM
-        )
-        results: list[ResolveResult] = []
-        for kind, _, proto, _, address in found:
-            if host.lower() not in self._private_hosts:
-                _require_public(str(address[0]), host)
-            results.append(
-                {
-                    "hostname": host,
-                    "host": str(address[0]),
-                    "port": port,
-                    "family": kind,
-                    "proto": proto,
-                    "flags": socket.AI_NUMERICHOST,
-                }
-            )
-        return results
-
-    async def close(self) -> None:
-        """There is nothing to close."""
-
-
-def _require_public(address: str, host: str) -> None:
-    """Raise for an address that is not public; one that hides another in itself never is."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    hides = isinstance(ip, ipaddress.IPv6Address) and (
-        ip.ipv4_mapped or ip.sixtofour or ip.teredo or ip in _NAT64
-    )
-    if hides or not ip.is_global or ip.is_multicast:
-        raise _NotPublic(f"{host} leads to an address that is not public")
 
 
 def _name(disposition: str) -> str:

@@ -184,7 +184,7 @@ def _erase_addresses(ws: Workspace, idents: tuple[str, ...], asked_at: datetime)
             )
         )
     for thread in ws.find(Thread, ("address", "in", idents)):
-        ws.put(replace(thread, key=""))
+        ws.put(replace(thread, key="", seen_at=None))
 
 
 def came_too_late(ws: Workspace, item: InboxItem, ident: str, address: AddressDoc | None) -> bool:

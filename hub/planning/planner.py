@@ -49,6 +49,8 @@ from hub.planning.media import KINDS as MEDIA_KINDS
 from hub.planning.media import repeated
 from hub.planning.media_outcome import media_outcome
 from hub.planning.rules import Refusal, Route, Rules, sane, tell
+from hub.planning.threads import hinted, note_labels, thread_row
+from hub.planning.ticket_links import with_outcome
 from hub.planning.windows import note_windows
 from hub.planning.workspace import Workspace
 from normalizer.addresses import Address
@@ -125,7 +127,8 @@ def _message(
         profile=draft.profile,
     )
     named = draft.thread or (f"new|{draft.key}" if draft.new_thread else "")
-    thread, fresh = _thread(ws, rules, address, named)
+    thread, fresh = _thread(ws, rules, address, named, hints=(item, draft, at))
+    note_labels(ws, rules, address, draft, thread, at)
     conversation = conversations.place(
         ws,
         rules,
@@ -242,8 +245,18 @@ def _windows(
     note_windows(ws, rules, address.id, channel=item.channel, account=item.account, at=at, did=did)
 
 
-def _thread(ws: Workspace, rules: Rules, address: AddressDoc, key: str) -> tuple[str, bool]:
-    """Return (thread id, made just now). The empty key is the address's default thread."""
+def _thread(
+    ws: Workspace,
+    rules: Rules,
+    address: AddressDoc,
+    key: str,
+    *,
+    hints: tuple[InboxItem, Message, datetime] | None = None,
+) -> tuple[str, bool]:
+    """Return (thread id, made just now). The empty key is the address's default thread.
+
+    ``hints``: the message with what else may lead to its thread, when the key is a new one.
+    """
     if not key:
         if address.thread is None:
             address = replace(ws.need(AddressDoc, address.id), thread=ws.new_id("thr"))
@@ -256,15 +269,19 @@ def _thread(ws: Workspace, rules: Rules, address: AddressDoc, key: str) -> tuple
         for known in ws.find(Thread, ("address", "=", address.id)):
             if known.thread == key:
                 return key, False
-    ident = rules.key.hashed("thk", f"{address.id}|{key}")
+    ident = thread_row(rules, address.id, key)
     found = ws.get(Thread, ident)
     if found is not None:
         if found.imports:
             ws.put(replace(found, imports=()))
         return found.thread, False
-    made = Thread(id=ident, address=address.id, thread=ws.new_id("thr"), key=key)
+    joined: str | None = None
+    if hints is not None and not hints[1].new_thread:
+        item, draft, at = hints
+        joined = hinted(ws, rules, item, address, draft, at)
+    made = Thread(id=ident, address=address.id, thread=joined or ws.new_id("thr"), key=key)
     ws.put(made)
-    return made.thread, True
+    return made.thread, joined is None
 
 
 # --- later changes -------------------------------------------------------------------------------
@@ -499,13 +516,14 @@ def _ticket_outcome(ws: Workspace, rules: Rules, draft: Outcome) -> None:
     if conversation is None or "ticket" not in draft.result:
         return
     told = msgspec.convert(draft.result["ticket"], TicketLink)
-    others = tuple(
-        each for each in conversation.tickets if (each.backend, each.id) != (told.backend, told.id)
+    same = (
+        each for each in conversation.tickets if (each.backend, each.id) == (told.backend, told.id)
     )
-    before = next((t for t in conversation.tickets if t not in others), None)
-    if before == told:
+    before = next(same, None)
+    after = with_outcome(conversation, told, draft.result.get("replaces", ()))
+    if set(after.tickets) == set(conversation.tickets):
         return
-    ws.put(replace(conversation, tickets=(*others, told)))
+    ws.put(after)
     changed = before is not None and before.status != told.status
     tell(
         ws,

@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from hub import HttpUrl, Secret, Wrong
-from plugins.webhook.private_hosts import is_private_literal
+from hub import HttpUrl, Secret, Wrong, is_private_literal
 from plugins.webhook.signing import key_of
 
 _MAKE_ONE = "Make one: echo whsec_$(openssl rand -base64 32)"

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import aiohttp
 import msgspec
 
-from hub import Clock
+from hub import Clock, NotPublic, PublicResolver
 from normalizer.outcomes import (
     Failure,
     Gone,
@@ -28,7 +28,6 @@ from normalizer.outcomes import (
     Unsupported,
 )
 from plugins.webhook.messages import Problem
-from plugins.webhook.private_hosts import PrivateAddress, PublicResolver
 from plugins.webhook.settings import WebhookSettings
 from plugins.webhook.signing import Signer
 
@@ -231,7 +230,7 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes | None:
 
 def _unreached(error: aiohttp.ClientConnectorError) -> str:
     cause: Any = error.os_error
-    if isinstance(cause, PrivateAddress) or isinstance(error.__cause__, PrivateAddress):
+    if isinstance(cause, NotPublic) or isinstance(error.__cause__, NotPublic):
         return f"{cause}. Say allow_private = true if the receiver is in your own network"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return "its TLS certificate is not valid for this name, or its issuer is not known here"

@@ -582,6 +582,7 @@ async def test_a_merged_ticket_is_followed_even_if_an_answer_is_lost_then(
     assert [each.key for each in desk.tickets["101"].entries] == ["other", "ent_2", "ent_3"]
     assert (await the_map(world)).ticket == "101"
     assert world.told[-1].result["ticket"]["id"] == "101"
+    assert world.told[-1].result["replaces"] == ["100"]
 
 
 @pytest.mark.parametrize("lost", ["", "before", "after"])

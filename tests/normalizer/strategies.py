@@ -22,6 +22,7 @@ from normalizer.drafts import (
     Receipt,
     Sender,
     Target,
+    ThreadLabel,
 )
 from normalizer.model import Direction, Trust
 from normalizer.parts import (
@@ -145,6 +146,7 @@ target = st.builds(
 )
 _optional = {"profile": st.one_of(st.none(), profile), "at": when, "key": text}
 
+label = st.builds(ThreadLabel, name=text, joins=st.booleans(), days=whole)
 message = st.builds(
     Message,
     address=address,
@@ -157,6 +159,8 @@ message = st.builds(
     vendor_ids=st.lists(text, max_size=2).map(tuple),
     event=mostly,
     data=mapping,
+    continues=st.lists(text, max_size=2).map(tuple),
+    labels=st.lists(label, max_size=2).map(tuple),
     **_optional,
 )
 event = st.builds(

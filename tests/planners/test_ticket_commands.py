@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from hub.documents import AddressDoc, Conversation, Entry, Job
@@ -23,16 +25,25 @@ async def conversation(hub: PlannerHarness) -> Conversation:
     return found
 
 
-async def linked(hub: PlannerHarness, conversation: str, ticket: str) -> None:
+async def linked(
+    hub: PlannerHarness,
+    conversation: str,
+    ticket: str,
+    *,
+    again: str = "",
+    replaces: Sequence[str] = (),
+    commit: bool = True,
+) -> None:
     told = {"backend": "desk", "id": ticket, "number": f"#{ticket}", "status": "open"}
     await hub.give(
         Outcome(
-            key=f"{conversation} {ticket}",
+            key=f"{conversation} {ticket} {again}",
             job="j",
             kind="ticket",
             conversation=conversation,
-            result={"ticket": told},
-        )
+            result={"ticket": told, "replaces": list(replaces)},
+        ),
+        commit=commit,
     )
 
 
@@ -129,3 +140,49 @@ async def test_a_ticket_merged_into_one_that_is_ours_too_leaves_one(
     await hub.done("ticket_event", ticket="T1", value="T2", **merged)
     found = await hub.see(Conversation, conversation.id)
     assert [ticket.id for ticket in found.tickets] == ["T2"]
+
+
+async def tickets(hub: PlannerHarness, conversation: Conversation) -> list[str]:
+    return [each.id for each in (await hub.see(Conversation, conversation.id)).tickets]
+
+
+@pytest.mark.parametrize("commit", [True, False], ids=["across batches", "in one batch"])
+async def test_an_outcome_from_before_a_merge_brings_no_old_ticket_back(
+    hub: PlannerHarness, conversation: Conversation, commit: bool
+) -> None:
+    """The entry was written on T1, then T1 went into T2, and only then the outcome came."""
+    merged = {"conversation": conversation.id, "backend": "desk", "kind": "merged"}
+    await hub.command("ticket_event", ticket="T1", value="T2", commit=commit, **merged)
+    await linked(hub, conversation.id, "T1", again="late", commit=commit)
+    await hub.flush()
+    assert await tickets(hub, conversation) == ["T2"]
+    assert (await hub.told())[-1] == "ticket.linked"
+    solved = {"conversation": conversation.id, "backend": "desk", "kind": "status"}
+    await hub.done("ticket_event", ticket="T2", value="solved", raw="solved", **solved)
+    assert (await hub.see(Conversation, conversation.id)).state == "closed"
+
+
+async def test_a_merge_may_be_told_before_the_outcome_that_made_the_ticket(
+    hub: PlannerHarness,
+) -> None:
+    await hub.give(said("li", "1"))
+    [conversation] = await hub.all(Conversation)
+    merged = {"conversation": conversation.id, "backend": "desk", "kind": "merged"}
+    await hub.done("ticket_event", ticket="T1", value="T2", **merged)
+    await linked(hub, conversation.id, "T1")
+    assert await tickets(hub, conversation) == ["T2"]
+
+
+async def test_a_ticket_that_the_next_entry_found_merged_is_replaced(
+    hub: PlannerHarness, conversation: Conversation
+) -> None:
+    """Nobody told the merge: the worker met it, and its outcome says what it left."""
+    await linked(hub, conversation.id, "T2", replaces=["T1"])
+    assert await tickets(hub, conversation) == ["T2"]
+    await linked(hub, conversation.id, "T1", again="late")
+    await linked(hub, conversation.id, "T1", again="later still", replaces=["T0"])
+    assert await tickets(hub, conversation) == ["T2"]
+    await linked(hub, conversation.id, "T1", again="and back", replaces=["T2"])
+    assert await tickets(hub, conversation) == ["T1"]
+    await linked(hub, conversation.id, "T3", again="a follow-up")
+    assert await tickets(hub, conversation) == ["T1", "T3"]

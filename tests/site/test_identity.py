@@ -25,6 +25,9 @@ from connectors.site.tokens import (
 from connectors.site.visitors import VisitorDoc
 from hub import Secret
 from hub.documents import AddressDoc, Customer, Link
+from normalizer.addresses import mailbox
+from normalizer.drafts import Message
+from normalizer.parts import Text
 from tests.site.conftest import MakeSite
 from tests.site.space import SECRET, SERVER_KEY, SITE, Running, Tab
 
@@ -278,6 +281,62 @@ async def identify(running: Running, tab: Tab, user: str, **claims: Any) -> dict
     return ack
 
 
+async def logged_in(running: Running, verified: bool = True) -> Tab:
+    token = running.identity("10086", email="Li@Example.com", email_verified=verified)
+    return await running.visitor(identity_token=token)
+
+
+@pytest.mark.parametrize("verified", [True, False])
+async def test_a_verified_mailbox_is_the_users_own(running: Running, verified: bool) -> None:
+    """Told once, when the user speaks; a claim that is not verified links nothing."""
+    tab = await (await logged_in(running, verified)).connect()
+    assert await running.space.store.table(Customer).find({}) == [], "a login makes no customer"
+    await tab.sends("hello", "message-one")
+    await (await logged_in(running, verified)).connect()
+
+    user = await address_of(running, "user", "10086")
+    ident = running.connector.context.address_id(mailbox("li@example.com"))
+    box = await running.space.store.table(AddressDoc).get(ident)
+    links = await running.space.store.table(Link).find({})
+    assert user is not None
+    if not verified:
+        assert (box, links) == (None, [])
+        return
+    assert box is not None
+    assert box.customer == user.customer
+    (link,) = links
+    assert (link.evidence.kind, link.evidence.note) == ("identity_token", "email_verified")
+
+
+async def test_a_mailbox_that_wrote_before_is_linked_at_the_login(running: Running) -> None:
+    """Whoever mailed is known on the site before they say a word there."""
+    box = mailbox("li@example.com")
+    wrote = Message(key="m", address=box, parts=(Text(text="by mail"),))
+    await running.space.take_in("mail", "main", [wrote], door="test")
+
+    (before,) = await running.space.store.table(Customer).find({})
+
+    await logged_in(running)
+
+    user = await address_of(running, "user", "10086")
+    assert user is not None
+    assert user.customer == before.id, "who is known stays who they are"
+    (after,) = await running.space.store.table(Customer).find({"alias_of": None})
+    assert (after.id, len(after.addresses)) == (before.id, 2)
+
+
+async def test_a_link_to_a_mailbox_that_was_undone_stays_undone(running: Running) -> None:
+    tab = await (await logged_in(running)).connect()
+    await tab.sends("hello", "message-one")
+    (link,) = await running.space.store.table(Link).find({})
+    await running.space.agent("unlink", link=link.id)
+
+    await (await logged_in(running)).connect()
+
+    (link,) = await running.space.store.table(Link).find({})
+    assert link.undone_at is not None
+
+
 async def test_rule_a_links_the_visitor_to_the_user_and_moves_nothing(running: Running) -> None:
     """One customer with two addresses and two threads; the evidence is the token's jti."""
     tab = await (await running.visitor()).connect()
@@ -472,8 +531,6 @@ async def test_an_anonymous_session_of_the_same_browser_sees_nothing_verified(
 
 async def test_other_channels_of_the_customer_are_never_shown(running: Running) -> None:
     """An agent links a mailbox to the customer: the site session does not see its mails."""
-    from normalizer.addresses import mailbox
-    from normalizer.drafts import Message
     from normalizer.parts import Text
 
     tab = await (await running.user("10086")).connect()

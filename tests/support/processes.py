@@ -54,6 +54,7 @@ class HubProcess:
         modules: tuple[str, ...] = ("hub.testing.samples.webhook",),
         extra: str = "",
         more: str = "",
+        space_key: str = SPACE_KEY,
     ) -> None:
         self.name = name
         self.data_dir = folder / "data"
@@ -64,7 +65,7 @@ class HubProcess:
             data_dir=self.data_dir,
             mongo_url=mongo_url,
             database=database,
-            space_key=SPACE_KEY,
+            space_key=space_key,
             modules=", ".join(f'"{module}"' for module in modules),
             lease_s=lease_s,
             worker_lease_s=max(3.0, lease_s * 3),

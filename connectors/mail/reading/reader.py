@@ -289,6 +289,8 @@ def _messages(mail: _Mail, box: Box, content: Content, key: str) -> tuple[AnyDra
         automatic=bool(mail.reasons),
         profile=_profile(mail.sender, mail.addr),
         data=_data(mail, content, thread),
+        continues=thread.continues,
+        labels=thread.labels if set(mail.reasons) <= {"own address"} else (),
     )
     if box.folder != "sent":
         return (message,)
@@ -346,7 +348,7 @@ def _data(mail: _Mail, content: Content, thread: threads.Threading) -> dict[str,
         "auth": mail.auth,
         "date_raw": headers.text("date", 200),
         "base_subject": base,
-        "thread_hints": list(thread.hints),
+        "thread_hints": [*thread.continues, *(one.name for one in thread.labels if one.joins)],
         "thread_by_token": thread.by_token,
         "automatic_because": list(mail.reasons),
         "list_id": headers.text("list-id", 200),

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from connectors.mail.reading import tokens
 from connectors.mail.reading.headers import Headers
 from connectors.mail.reading.limits import MAX_REFERENCES
+from normalizer.drafts import ThreadLabel
 from normalizer.text import identifier
 
 _ID = re.compile(r"<\s*([^<>\s@]{1,400})@([^<>\s]{1,255})\s*>")
@@ -22,6 +23,7 @@ _PREFIX = re.compile(
     re.IGNORECASE,
 )
 _MAX_PREFIXES = 30
+_SUBJECT_DAYS = 30  # contracts/email.md 3: the same subject later than this is another matter
 _WHITE = re.compile(rb"[ \t\r\n]+")
 
 
@@ -98,10 +100,11 @@ def _lines(body: bytes) -> bytes:
 
 
 class Threading(NamedTuple):
-    """``key`` is the thread's; ``hints`` name others it may be the same as, best first."""
+    """``key`` is the thread's; where it is a new one, the rest may lead to one that is known."""
 
     key: str
-    hints: tuple[str, ...]
+    continues: tuple[str, ...]  # ids of mails, best first
+    labels: tuple[ThreadLabel, ...]
     answers: str | None  # an entry's id, or the id of a mail
     by_token: bool = False
 
@@ -117,19 +120,20 @@ def read_thread(
     """Return the thread of a mail as far as the mail alone tells it.
 
     A token of ours decides; then the first id of the chain, which all mails of a thread share;
-    then the mail begins one under its own id. What only a look-up could tell goes into ``hints``.
+    then the mail begins one under its own id. What only a look-up can tell is left to the hub.
     """
     answered = chain.in_reply_to or (chain.references[-1] if chain.references else "")
     ours = _own_reference(chain, key)
     answers = ours.entry if ours and answered == _last_own(chain, key) else answered or None
-    hints = _hints(chain, headers, subject)
+    continues = tuple(dict.fromkeys(_candidates(chain)))
+    labels = _labels(headers, subject)
     for address in recipients:
         thread = tokens.read_reply_token(address, key)
         if thread:
-            return Threading(thread, hints, answers, by_token=True)
+            return Threading(thread, continues, labels, answers, by_token=True)
     if ours is not None:
-        return Threading(ours.thread, hints, answers, by_token=True)
-    return Threading(chain.root or own_id, hints, answers)
+        return Threading(ours.thread, continues, labels, answers, by_token=True)
+    return Threading(chain.root or own_id, continues, labels, answers)
 
 
 def _candidates(chain: Chain) -> Sequence[str]:
@@ -148,18 +152,20 @@ def _last_own(chain: Chain, key: bytes) -> str:
     return next((one for one in _candidates(chain) if tokens.read_message_id(one, key)), "")
 
 
-def _hints(chain: Chain, headers: Headers, subject: str) -> tuple[str, ...]:
-    hints = [*_candidates(chain)]
+def _labels(headers: Headers, subject: str) -> tuple[ThreadLabel, ...]:
+    """Return the providers' ids of the thread, then its subject: only an answer joins by that."""
+    labels: list[ThreadLabel] = []
     gmail = headers.plain("x-gm-thrid")
     if gmail.isdecimal() and len(gmail) <= 20:
-        hints.append(f"gmail:{gmail}")
+        labels.append(ThreadLabel(name=f"gmail:{gmail}"))
     index = _thread_index(headers.raw("thread-index"))
     if index:
-        hints.append(f"index:{index}")
+        labels.append(ThreadLabel(name=f"index:{index}"))
     base, replied = base_subject(subject)
-    if replied and base:
-        hints.append(f"subject:{base}")
-    return tuple(dict.fromkeys(hints))
+    if base:
+        name = f"subject:{' '.join(base.casefold().split())}"
+        labels.append(ThreadLabel(name=name, joins=replied, days=_SUBJECT_DAYS))
+    return tuple(labels)
 
 
 def _thread_index(raw: bytes) -> str:

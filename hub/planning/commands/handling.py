@@ -15,6 +15,7 @@ from hub.planning import conversations
 from hub.planning.commands.registry import Args, Context, Result, command
 from hub.planning.entries import tickets_for
 from hub.planning.rules import Refusal, Rules, tell
+from hub.planning.ticket_links import with_merge
 from hub.planning.workspace import Workspace
 
 
@@ -168,7 +169,7 @@ def _ticket_event(ws: Workspace, rules: Rules, context: Context, args: TicketEve
         for ticket in conversation.tickets
         if (ticket.backend, ticket.id) == (args.backend, args.ticket)
     ]
-    if not mine:
+    if not mine and args.kind != "merged":
         raise Refusal("not-found", f"this conversation has no ticket {args.ticket}", 404)
     match args.kind:
         case "status":
@@ -180,7 +181,7 @@ def _ticket_event(ws: Workspace, rules: Rules, context: Context, args: TicketEve
         case "tags":
             ws.put(replace(conversation, tags=args.tags))
         case "merged":
-            _ticket_merged(ws, rules, conversation, mine[0], args)
+            _ticket_merged(ws, rules, conversation, args)
         case _:
             raise Refusal("bad-request", f"unknown kind of ticket event: {args.kind}", 422)
     if args.kind not in ("status", "merged"):
@@ -230,16 +231,14 @@ def _ticket_status(
 
 
 def _ticket_merged(
-    ws: Workspace, rules: Rules, conversation: Conversation, ticket: TicketLink, args: TicketEvent
+    ws: Workspace, rules: Rules, conversation: Conversation, args: TicketEvent
 ) -> None:
     """The helpdesk put this ticket into another: what is told of that one is about us now."""
-    into = TicketLink(backend=args.backend, id=args.value, status=ticket.status)
-    others = tuple(
-        each
-        for each in conversation.tickets
-        if (each.backend, each.id) not in ((args.backend, args.ticket), (args.backend, args.value))
-    )
-    ws.put(replace(conversation, tickets=(*others, into)))
+    after = with_merge(conversation, args.backend, args.ticket, args.value)
+    if after is None:
+        raise Refusal("not-found", f"this conversation has no ticket {args.ticket}", 404)
+    ws.put(after)
+    into = after.tickets[-1]
     tell(
         ws,
         rules,
