@@ -14,6 +14,7 @@ from hub.store.interface import StoreError
 from hub.testing.samples.webhook import Push
 from tests.support.hubs import RunningHub, running_hub
 from tests.support.mongo import ReplicaSet
+from tests.support.scale import full_only
 
 WITHIN_S = 60.0
 
@@ -57,6 +58,7 @@ async def test_a_hub_with_open_streams_stops_at_once(
             assert await answer.content.read() == b""
 
 
+@full_only  # tests/faults/test_failover.py reads through an election in CI
 async def test_readers_miss_nothing_when_the_primary_dies(tmp_path: Path) -> None:
     """While customers write, the primary is killed; pages and a stream go on where they were."""
     async with ReplicaSet() as servers:

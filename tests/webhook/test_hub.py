@@ -24,6 +24,7 @@ from normalizer.model import Direction
 from normalizer.parts import plain_text
 from plugins.webhook.signing import Signer
 from tests.support.hubs import Answered, RunningHub, config_text, running_hub
+from tests.support.scale import scaled
 from tests.webhook.strict import SECRET, Strict
 
 pytestmark = pytest.mark.real_mongo
@@ -167,7 +168,8 @@ async def test_forged_stale_and_unreadable_events_do_nothing_and_the_last_is_sho
     assert [each.direction for each in await entries(hub, said.conversation or "")] == ["in"]
 
 
-@pytest.mark.parametrize("how", ["api", "api retry", "command"])
+@pytest.mark.soak
+@pytest.mark.parametrize("how", scaled(["api retry"], ["api", "api retry", "command"]))
 async def test_where_nobody_can_say_a_person_decides(
     strict: Strict, mongo_url: str, mongo_db_name: str, tmp_path: Path, how: str
 ) -> None:
