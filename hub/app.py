@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -42,7 +42,7 @@ from hub.ids import new_id
 from hub.importing.undoing import Undoer
 from hub.inbox_writer import InboxWriter
 from hub.intake import Intake
-from hub.jobs import LaneWorkers
+from hub.jobs import Handler, LaneWorkers
 from hub.media.fitting import Fitter
 from hub.media.running import MediaLanes
 from hub.media.safe_fetch import SafeFetcher
@@ -50,6 +50,7 @@ from hub.metrics import Metrics
 from hub.notifications.policy import policy_of
 from hub.outbound import AccountGate, Sender
 from hub.overload import Overload
+from hub.planning.profiles import JOB as PROFILE
 from hub.planning.rules import Route, Rules
 from hub.plugin_context import ConnectorContext, PluginContext
 from hub.plugin_host import PluginHost
@@ -57,6 +58,7 @@ from hub.plugin_host.loop_watch import LoopWatch
 from hub.preparing import Preparer
 from hub.presence import Presence
 from hub.probe import survives
+from hub.profiles import ProfileWorker
 from hub.public_url import configured_url
 from hub.route_choice import RouteChooser
 from hub.router import Batch, Router
@@ -78,6 +80,7 @@ Role = Literal["run", "serve", "worker"]
 HTTP_CONNECT_S = 5
 HTTP_TOTAL_S = 30
 STALLS_SHOWN_S = 60.0
+PROFILES_AT_ONCE = 2
 
 
 class StartFailed(Exception):
@@ -112,6 +115,7 @@ class Hub:
         self.url = ""
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
+        self._side_lanes: list[LaneWorkers] = []
         self._capabilities: dict[str, Capabilities] = {}
         self.connectors: dict[tuple[str, str], Connector[Any]] = {}
         self.backends: dict[str, TicketBackend] = {}
@@ -432,6 +436,9 @@ class Hub:
             # As long as the inbox can be replayed: a command must not run a second time.
             operations_kept=timedelta(days=settings.inbox_days),
             notifications=self._notifications,
+            profiles=frozenset(
+                channel for (channel, _), c in self.connectors.items() if c.fetches_profiles()
+            ),
         )
 
     def capabilities_of(self, channel: str) -> Capabilities:
@@ -448,6 +455,8 @@ class Hub:
         if hasattr(self, "media") and any(isinstance(doc, Job) for doc in batch.docs):
             self.workers.wake.set()
             self.media.wake()
+            for lanes in self._side_lanes:
+                lanes.wake.set()
 
     def _start_workers(self) -> None:
         settings = self.settings
@@ -501,6 +510,15 @@ class Hub:
         )
         media = asyncio.create_task(self.media.run(), name="media")
         self._stack.push_async_callback(_stopped, self.media.stop, media)
+        gate = AccountGate(self.clock)
+        profiles = ProfileWorker(
+            self.store,
+            lambda channel, account: self.connectors.get((channel, account)),
+            gate,
+            self.clock,
+            default_region=settings.default_region,
+        )
+        self._start_side_lanes({PROFILE: profiles}, gate, at_once=PROFILES_AT_ONCE)
         housekeeping = Housekeeping(
             self.store,
             self.services,
@@ -520,6 +538,24 @@ class Hub:
             owner=self.owner,
         )
         self._spawn(keeper.run(), "accounts-keeper")
+
+    def _start_side_lanes(
+        self, handlers: Mapping[str, Handler], gate: AccountGate, *, at_once: int
+    ) -> None:
+        """Start workers of their own for what no answer and no ticket may wait for."""
+        lanes = LaneWorkers(
+            self.store,
+            handlers,
+            self._take_outcome,
+            self.clock,
+            owner=self.owner,
+            lease_s=self.settings.worker_lease_s,
+            at_once=at_once,
+            gate=gate,
+        )
+        self._side_lanes.append(lanes)
+        task = asyncio.create_task(lanes.run(), name=f"lanes of {', '.join(handlers)}")
+        self._stack.push_async_callback(_stopped, lanes.stop, task)
 
     def _pace(self, account: str) -> float | None:
         channel, _, key = account.partition(":")

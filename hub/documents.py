@@ -210,6 +210,7 @@ class AddressDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id
     # hub/planning/windows.py for the names.
     opened: dict[str, datetime] = {}
     closed: dict[str, datetime] = {}
+    profile_asked_at: datetime | None = None  # when the vendor was asked who this is
     imports: tuple[str, ...] = ()  # imp_ of the imports that alone know it; () once it is live
 
 
@@ -337,7 +338,7 @@ class Job(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id
     sealed: ClassVar[tuple[str, ...]] = ("outcome", "reason")  # vendors name people in them
 
     lane: str
-    kind: str  # send, ticket, erase, media, media_import
+    kind: str  # send, ticket, erase, import, media, media_import, profile
     position: int
     due_at: datetime
     live: bool = False  # still to be done
