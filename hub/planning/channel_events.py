@@ -8,3 +8,4 @@ from __future__ import annotations
 
 FOLLOWED = "contact.followed"
 PROFILE_CHANGED = "profile.changed"
+IDENTIFIED = "contact.identified"

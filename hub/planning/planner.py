@@ -31,6 +31,7 @@ from hub.documents import (
 )
 from hub.notifications import consents
 from hub.planning import conversations, history, identity
+from hub.planning.codes import code_in, tell_code
 from hub.planning.commands import run_command
 from hub.planning.echoes import decide, is_echo
 from hub.planning.entries import (
@@ -177,7 +178,17 @@ def _message(
         _windows(ws, rules, item, address, at, {"message", draft.event})
     ask_for_profile(ws, rules, item, address.id)
     tickets_for(ws, rules, entry, address.customer or customer.id)
+    if incoming and draft.sender is None and not (draft.automatic or draft.public):
+        _code(ws, rules, item, entry)
     return True
+
+
+def _code(ws: Workspace, rules: Rules, item: InboxItem, entry: Entry) -> None:
+    """A message that is an open code, and nothing else, says who its address is."""
+    code = code_in(entry.parts)
+    if code:
+        address = ws.need(AddressDoc, entry.address)
+        tell_code(ws, rules, item, code, address, f"{item.channel}:{item.account}")
 
 
 def _event(ws: Workspace, rules: Rules, item: InboxItem, draft: Event) -> bool:
