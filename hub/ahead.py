@@ -21,9 +21,11 @@ from hub.documents import (
     Doc,
     Entry,
     InboxItem,
+    Job,
 )
 from hub.planning.entries import alias_id, entry_id
 from hub.planning.identity import address_id
+from hub.planning.relaying import relay_job_ids
 from hub.planning.rules import Route, Rules
 from hub.planning.workspace import Find, Loads, Workspace
 from hub.preparing import Poisoned, Prepared, Preparer
@@ -112,7 +114,9 @@ class Lookout:
         entries: list[str] = []
         addresses: list[str] = []
         aliases: list[str] = []
+        jobs: list[str] = []
         for one in prepared:
+            jobs += relay_job_ids(rules, one.item).values()
             if one.error is not None:
                 continue
             for draft in one.entries:
@@ -126,6 +130,7 @@ class Lookout:
                     for vendor_id in draft.vendor_ids
                 ]
         loads = Loads()
+        await self._fetch(loads, Job, jobs)
         await self._fetch(loads, Entry, dict.fromkeys(entries))
         await self._fetch(loads, Alias, dict.fromkeys(aliases))
         unknown = ws.missing(AddressDoc, dict.fromkeys(addresses))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -42,7 +42,7 @@ from hub.ids import new_id
 from hub.importing.undoing import Undoer
 from hub.inbox_writer import InboxWriter
 from hub.intake import Intake
-from hub.jobs import Handler, LaneWorkers
+from hub.jobs import LaneWorkers
 from hub.media.fitting import Fitter
 from hub.media.running import MediaLanes
 from hub.media.safe_fetch import SafeFetcher
@@ -51,6 +51,7 @@ from hub.notifications.policy import policy_of
 from hub.outbound import AccountGate, Sender
 from hub.overload import Overload
 from hub.planning.profiles import JOB as PROFILE
+from hub.planning.relaying import JOB as RELAY
 from hub.planning.rules import Route, Rules
 from hub.plugin_context import ConnectorContext, PluginContext
 from hub.plugin_host import PluginHost
@@ -60,6 +61,7 @@ from hub.presence import Presence
 from hub.probe import survives
 from hub.profiles import ProfileWorker
 from hub.public_url import configured_url
+from hub.relay import Relay
 from hub.route_choice import RouteChooser
 from hub.router import Batch, Router
 from hub.services import HubServices
@@ -80,7 +82,7 @@ Role = Literal["run", "serve", "worker"]
 HTTP_CONNECT_S = 5
 HTTP_TOTAL_S = 30
 STALLS_SHOWN_S = 60.0
-PROFILES_AT_ONCE = 2
+SIDE_LANES = 4  # for what no answer and no ticket may wait for
 
 
 class StartFailed(Exception):
@@ -112,10 +114,14 @@ class Hub:
         self.states = States(self.clock, self.metrics)
         self.key = space_key(self.settings)
         self._notifications = policy_of(self.settings.notifications)
+        self._relays = {
+            account.name: tuple(each.name for each in account.relay)
+            for account in config.accounts
+            if account.relay
+        }
         self.url = ""
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
-        self._side_lanes: list[LaneWorkers] = []
         self._capabilities: dict[str, Capabilities] = {}
         self.connectors: dict[tuple[str, str], Connector[Any]] = {}
         self.backends: dict[str, TicketBackend] = {}
@@ -260,6 +266,7 @@ class Hub:
             self.metrics,
             self.switches.inbound,
             settings.default_region,
+            [account.name for account in self.config.accounts if account.relay],
         )
         self.services = HubServices(
             self.store,
@@ -436,6 +443,7 @@ class Hub:
             # As long as the inbox can be replayed: a command must not run a second time.
             operations_kept=timedelta(days=settings.inbox_days),
             notifications=self._notifications,
+            relays=self._relays,
             profiles=frozenset(
                 channel for (channel, _), c in self.connectors.items() if c.fetches_profiles()
             ),
@@ -452,11 +460,10 @@ class Hub:
         operations = [doc.id for doc in batch.docs if isinstance(doc, Operation)]
         if operations:
             self.services.landed(operations)
-        if hasattr(self, "media") and any(isinstance(doc, Job) for doc in batch.docs):
+        if hasattr(self, "side_lanes") and any(isinstance(doc, Job) for doc in batch.docs):
             self.workers.wake.set()
             self.media.wake()
-            for lanes in self._side_lanes:
-                lanes.wake.set()
+            self.side_lanes.wake.set()
 
     def _start_workers(self) -> None:
         settings = self.settings
@@ -510,7 +517,7 @@ class Hub:
         )
         media = asyncio.create_task(self.media.run(), name="media")
         self._stack.push_async_callback(_stopped, self.media.stop, media)
-        gate = AccountGate(self.clock)
+        gate = AccountGate(self.clock, tell=self._tell_relay)
         profiles = ProfileWorker(
             self.store,
             lambda channel, account: self.connectors.get((channel, account)),
@@ -518,7 +525,25 @@ class Hub:
             self.clock,
             default_region=settings.default_region,
         )
-        self._start_side_lanes({PROFILE: profiles}, gate, at_once=PROFILES_AT_ONCE)
+        relay = Relay(
+            self.store,
+            {account.name: account.relay for account in self.config.accounts},
+            gate,
+            self.clock,
+        )
+        self._stack.push_async_callback(relay.close)
+        self.side_lanes = LaneWorkers(
+            self.store,
+            {PROFILE: profiles, RELAY: relay},
+            self._take_outcome,
+            self.clock,
+            owner=self.owner,
+            lease_s=settings.worker_lease_s,
+            at_once=SIDE_LANES,
+            gate=gate,
+        )
+        side = asyncio.create_task(self.side_lanes.run(), name="side-lanes")
+        self._stack.push_async_callback(_stopped, self.side_lanes.stop, side)
         housekeeping = Housekeeping(
             self.store,
             self.services,
@@ -539,24 +564,6 @@ class Hub:
         )
         self._spawn(keeper.run(), "accounts-keeper")
 
-    def _start_side_lanes(
-        self, handlers: Mapping[str, Handler], gate: AccountGate, *, at_once: int
-    ) -> None:
-        """Start workers of their own for what no answer and no ticket may wait for."""
-        lanes = LaneWorkers(
-            self.store,
-            handlers,
-            self._take_outcome,
-            self.clock,
-            owner=self.owner,
-            lease_s=self.settings.worker_lease_s,
-            at_once=at_once,
-            gate=gate,
-        )
-        self._side_lanes.append(lanes)
-        task = asyncio.create_task(lanes.run(), name=f"lanes of {', '.join(handlers)}")
-        self._stack.push_async_callback(_stopped, lanes.stop, task)
-
     def _pace(self, account: str) -> float | None:
         channel, _, key = account.partition(":")
         connector = self.connectors.get((channel, key))
@@ -574,6 +581,20 @@ class Hub:
             self.states.set(
                 "account", account, state, reason, next_try_s=next_try_s, aspect=SENDING
             )
+
+    def _tell_relay(
+        self, account: str, state: StateName, reason: str, next_try_s: float | None
+    ) -> None:
+        """Show that a relay is away; what it does not get costs the account nothing else."""
+        name, slash, relay = account.partition("/")
+        if not slash or self.states.get("account", name) is None:
+            return
+        aspect = f"relay {relay}"
+        if state == "ok":
+            self.states.clear("account", name, aspect)
+        else:
+            told = f"relay {relay}: {reason}"
+            self.states.set("account", name, "degraded", told, next_try_s=next_try_s, aspect=aspect)
 
     async def _take_outcome(self, channel: str, account: str, draft: Outcome) -> None:
         await self.intake.take_in(channel, account, [draft], door="worker", may_spool=False)

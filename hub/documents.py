@@ -372,7 +372,7 @@ class Job(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id
     sealed: ClassVar[tuple[str, ...]] = ("outcome", "reason")  # vendors name people in them
 
     lane: str
-    kind: str  # send, ticket, erase, import, media, media_import, profile
+    kind: str  # send, ticket, erase, import, media, media_import, profile, relay
     position: int
     due_at: datetime
     live: bool = False  # still to be done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from io import BytesIO
 from typing import Any, cast
 
 import aiohttp
@@ -73,7 +74,7 @@ async def _play(
     async with session.request(
         request.method,
         URL(f"{door}{request.path}{query}", encoded=True),  # signatures are over the raw query
-        data=request.body or None,
+        data=BytesIO(request.body) if request.body else None,
         headers=dict(request.headers),
         allow_redirects=False,
     ) as answer:

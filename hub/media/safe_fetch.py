@@ -82,7 +82,7 @@ class SafeFetcher:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    resolver=_PublicResolver(self._private_hosts), use_dns_cache=False, limit=64
+                    resolver=PublicResolver(self._private_hosts), use_dns_cache=False, limit=64
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -100,7 +100,7 @@ class SafeFetcher:
         except aiohttp.InvalidURL as error:
             raise Rejected("the file's address is not a URL") from error
         except aiohttp.ClientConnectorDNSError as error:
-            if isinstance(error.os_error, _NotPublic):
+            if isinstance(error.os_error, NotPublic):
                 raise Rejected(str(error.os_error)) from error
             raise Temporary("the vendor's host is not found") from error
         except TimeoutError as error:
@@ -116,8 +116,8 @@ class SafeFetcher:
             return
         if host.lower() not in self._private_hosts:
             try:
-                _require_public(host, host)
-            except _NotPublic as error:
+                require_public(host, host)
+            except NotPublic as error:
                 raise Rejected(str(error)) from error
 
     def _read(self, answer: aiohttp.ClientResponse, max_bytes: int | None) -> Fetched:
@@ -201,11 +201,11 @@ def _place(url: str, hosts: Sequence[str]) -> Any:
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
-class _NotPublic(OSError):
+class NotPublic(OSError):
     """The name leads to an address that is not public."""
 
 
-class _PublicResolver(AbstractResolver):
+class PublicResolver(AbstractResolver):
     """Resolves a name once, for one connection; a private address is none of the answers."""
 
     def __init__(self, private_hosts: frozenset[str]) -> None:
@@ -220,7 +220,7 @@ class _PublicResolver(AbstractResolver):
         results: list[ResolveResult] = []
         for kind, _, proto, _, address in found:
             if host.lower() not in self._private_hosts:
-                _require_public(str(address[0]), host)
+                require_public(str(address[0]), host)
             results.append(
                 {
                     "hostname": host,
@@ -237,14 +237,14 @@ class _PublicResolver(AbstractResolver):
         """There is nothing to close."""
 
 
-def _require_public(address: str, host: str) -> None:
+def require_public(address: str, host: str) -> None:
     """Raise for an address that is not public; one that hides another in itself never is."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     hides = isinstance(ip, ipaddress.IPv6Address) and (
         ip.ipv4_mapped or ip.sixtofour or ip.teredo or ip in _NAT64
     )
     if hides or not ip.is_global or ip.is_multicast:
-        raise _NotPublic(f"{host} leads to an address that is not public")
+        raise NotPublic(f"{host} leads to an address that is not public")
 
 
 def _name(disposition: str) -> str:
