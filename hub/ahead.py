@@ -21,10 +21,12 @@ from hub.documents import (
     Doc,
     Entry,
     InboxItem,
+    Job,
     Thread,
 )
 from hub.planning.entries import alias_id, entry_id
 from hub.planning.identity import address_id
+from hub.planning.relaying import relay_job_ids
 from hub.planning.rules import Route, Rules
 from hub.planning.threads import rows_of_hints
 from hub.planning.workspace import Find, Loads, Workspace
@@ -115,7 +117,9 @@ class Lookout:
         addresses: list[str] = []
         aliases: list[str] = []
         threads: list[str] = []
+        jobs: list[str] = []
         for one in prepared:
+            jobs += relay_job_ids(rules, one.item).values()
             if one.error is not None:
                 continue
             for draft in one.entries:
@@ -131,6 +135,7 @@ class Lookout:
                 if isinstance(draft, Message):
                     threads += rows_of_hints(rules, address, draft)
         loads = Loads()
+        await self._fetch(loads, Job, jobs)
         await self._fetch(loads, Entry, dict.fromkeys(entries))
         await self._fetch(loads, Alias, dict.fromkeys(aliases))
         await self._fetch(loads, Thread, ws.missing(Thread, dict.fromkeys(threads)))

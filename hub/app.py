@@ -50,6 +50,8 @@ from hub.metrics import Metrics
 from hub.notifications.policy import policy_of
 from hub.outbound import AccountGate, Sender
 from hub.overload import Overload
+from hub.planning.profiles import JOB as PROFILE
+from hub.planning.relaying import JOB as RELAY
 from hub.planning.rules import Route, Rules
 from hub.plugin_context import ConnectorContext, PluginContext
 from hub.plugin_host import PluginHost
@@ -57,6 +59,9 @@ from hub.plugin_host.loop_watch import LoopWatch
 from hub.preparing import Preparer
 from hub.presence import Presence
 from hub.probe import survives
+from hub.profiles import ProfileWorker
+from hub.public_url import configured_url
+from hub.relay import Relay
 from hub.route_choice import RouteChooser
 from hub.router import Batch, Router
 from hub.services import HubServices
@@ -77,6 +82,7 @@ Role = Literal["run", "serve", "worker"]
 HTTP_CONNECT_S = 5
 HTTP_TOTAL_S = 30
 STALLS_SHOWN_S = 60.0
+SIDE_LANES = 4  # for what no answer and no ticket may wait for
 
 
 class StartFailed(Exception):
@@ -108,6 +114,11 @@ class Hub:
         self.states = States(self.clock, self.metrics)
         self.key = space_key(self.settings)
         self._notifications = policy_of(self.settings.notifications)
+        self._relays = {
+            account.name: tuple(each.name for each in account.relay)
+            for account in config.accounts
+            if account.relay
+        }
         self.url = ""
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
@@ -255,6 +266,7 @@ class Hub:
             self.metrics,
             self.switches.inbound,
             settings.default_region,
+            [account.name for account in self.config.accounts if account.relay],
         )
         self.services = HubServices(
             self.store,
@@ -267,6 +279,7 @@ class Hub:
             reply_wait_s=settings.reply_wait_s,
             default_region=settings.default_region,
             fetcher=fetcher,
+            public_url=configured_url(settings),
         )
         self._spawn(self.services.listen_to_signals(), "signals")
 
@@ -333,6 +346,7 @@ class Hub:
                     structlog.get_logger(plugin).bind(account=account.name),
                     account.channel,
                     account.key,
+                    mount=kind.mount,
                 ),
             )
             for lacking in connector.check_settings():
@@ -429,6 +443,10 @@ class Hub:
             # As long as the inbox can be replayed: a command must not run a second time.
             operations_kept=timedelta(days=settings.inbox_days),
             notifications=self._notifications,
+            relays=self._relays,
+            profiles=frozenset(
+                channel for (channel, _), c in self.connectors.items() if c.fetches_profiles()
+            ),
         )
 
     def capabilities_of(self, channel: str) -> Capabilities:
@@ -442,9 +460,10 @@ class Hub:
         operations = [doc.id for doc in batch.docs if isinstance(doc, Operation)]
         if operations:
             self.services.landed(operations)
-        if hasattr(self, "media") and any(isinstance(doc, Job) for doc in batch.docs):
+        if hasattr(self, "side_lanes") and any(isinstance(doc, Job) for doc in batch.docs):
             self.workers.wake.set()
             self.media.wake()
+            self.side_lanes.wake.set()
 
     def _start_workers(self) -> None:
         settings = self.settings
@@ -498,6 +517,33 @@ class Hub:
         )
         media = asyncio.create_task(self.media.run(), name="media")
         self._stack.push_async_callback(_stopped, self.media.stop, media)
+        gate = AccountGate(self.clock, tell=self._tell_relay)
+        profiles = ProfileWorker(
+            self.store,
+            lambda channel, account: self.connectors.get((channel, account)),
+            gate,
+            self.clock,
+            default_region=settings.default_region,
+        )
+        relay = Relay(
+            self.store,
+            {account.name: account.relay for account in self.config.accounts},
+            gate,
+            self.clock,
+        )
+        self._stack.push_async_callback(relay.close)
+        self.side_lanes = LaneWorkers(
+            self.store,
+            {PROFILE: profiles, RELAY: relay},
+            self._take_outcome,
+            self.clock,
+            owner=self.owner,
+            lease_s=settings.worker_lease_s,
+            at_once=SIDE_LANES,
+            gate=gate,
+        )
+        side = asyncio.create_task(self.side_lanes.run(), name="side-lanes")
+        self._stack.push_async_callback(_stopped, self.side_lanes.stop, side)
         housekeeping = Housekeeping(
             self.store,
             self.services,
@@ -535,6 +581,20 @@ class Hub:
             self.states.set(
                 "account", account, state, reason, next_try_s=next_try_s, aspect=SENDING
             )
+
+    def _tell_relay(
+        self, account: str, state: StateName, reason: str, next_try_s: float | None
+    ) -> None:
+        """Show that a relay is away; what it does not get costs the account nothing else."""
+        name, slash, relay = account.partition("/")
+        if not slash or self.states.get("account", name) is None:
+            return
+        aspect = f"relay {relay}"
+        if state == "ok":
+            self.states.clear("account", name, aspect)
+        else:
+            told = f"relay {relay}: {reason}"
+            self.states.set("account", name, "degraded", told, next_try_s=next_try_s, aspect=aspect)
 
     async def _take_outcome(self, channel: str, account: str, draft: Outcome) -> None:
         await self.intake.take_in(channel, account, [draft], door="worker", may_spool=False)
@@ -593,6 +653,7 @@ class Hub:
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         if not self.web.public_url:
             self.web.public_url = self.url
+        self.services.public_url = self.web.public_url
 
     async def _open_doors(self) -> None:
         self.doors.open(list(self.connectors.values()), list(self.backends.values()))

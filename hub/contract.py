@@ -26,7 +26,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from normalizer.capabilities import Capabilities
-from normalizer.drafts import AnyDraft
+from normalizer.drafts import AnyDraft, Profile
 from normalizer.outcomes import Accepted, Unsupported
 from normalizer.parts import AnyPart, Media
 
@@ -264,6 +264,15 @@ class Connector(abc.ABC, Generic[S]):
         """
         raise Unsupported(f"the channel {self.channel} fetches no files")
 
+    async def fetch_profile(self, address: str) -> Profile | None:
+        """Return what the vendor tells about somebody; None when it tells nothing.
+
+        Asked when somebody is new, when they follow (``contact.followed``), and when an event
+        ``profile.changed`` says so, at most once a day for an address, and no message waits for
+        it. Raises the failures of normalizer.outcomes.
+        """
+        raise Unsupported(f"the channel {self.channel} tells no profiles")
+
     async def history(self, since: datetime, cursor: str | None) -> Polled:
         """Return a page of old messages from ``since`` on, oldest first, for an import.
 
@@ -308,7 +317,12 @@ class Connector(abc.ABC, Generic[S]):
         return ()
 
     def samples(self, clock: Clock) -> Sequence[Sample]:
-        """Return correctly signed requests, for the contract suite and ``omniline simulate``."""
+        """Return correctly signed requests, for the contract suite and ``omniline simulate``.
+
+        Handshakes are samples too: a GET with its query, and ``drafts=0``. A scheme that covers
+        the URL signs ``context.public_url`` with the sample's path and query behind it, and puts
+        the whole into ``Request.url``.
+        """
         return ()
 
     async def check(self) -> Sequence[str]:
@@ -339,6 +353,10 @@ class Connector(abc.ABC, Generic[S]):
     @classmethod
     def fetches_media(cls) -> bool:
         return cls.fetch_media is not Connector.fetch_media
+
+    @classmethod
+    def fetches_profiles(cls) -> bool:
+        return cls.fetch_profile is not Connector.fetch_profile
 
     @classmethod
     def has_history(cls) -> bool:

@@ -210,6 +210,7 @@ class AddressDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id
     # hub/planning/windows.py for the names.
     opened: dict[str, datetime] = {}
     closed: dict[str, datetime] = {}
+    profile_asked_at: datetime | None = None  # when the vendor was asked who this is
     imports: tuple[str, ...] = ()  # imp_ of the imports that alone know it; () once it is live
 
 
@@ -283,6 +284,40 @@ class Link(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_i
     undone_by: str = ""
 
 
+class IdentityCode(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """A one-time code that was made for a customer. The id is the HMAC of the code."""
+
+    collection: ClassVar[str] = "identity_codes"
+    indexes: ClassVar[tuple[Index, ...]] = (
+        Index((("customer", 1), ("issued_at", -1))),
+        Index((("expire_at", 1),), expires=True),
+    )
+
+    customer: str
+    address: str = ""  # adr_ that it was made for: whose customer it is when the code is told
+    channel: str = ""  # where it has to be told; "" = anywhere
+    issued_at: datetime
+    expires_at: datetime
+    actor: str = ""
+    tries: int = 0  # told where it does not count
+    used_at: datetime | None = None
+    used_by: str = ""  # adr_
+    expire_at: datetime | None = None  # of this document
+
+
+class CodeTries(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """What was told in vain in this period, by an address or in the whole space."""
+
+    collection: ClassVar[str] = "identity_code_tries"
+    indexes: ClassVar[tuple[Index, ...]] = (Index((("expire_at", 1),), expires=True),)
+
+    since: datetime
+    wrong: int = 0
+    issued: int = 0
+    open_until: datetime | None = None  # of the space: no code is open from then on
+    expire_at: datetime | None = None
+
+
 class TicketLink(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A ticket that a conversation has at a backend, as its outcomes told."""
 
@@ -342,7 +377,7 @@ class Job(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id
     sealed: ClassVar[tuple[str, ...]] = ("outcome", "reason")  # vendors name people in them
 
     lane: str
-    kind: str  # send, ticket, erase, media, media_import
+    kind: str  # send, ticket, erase, import, media, media_import, profile, relay
     position: int
     due_at: datetime
     live: bool = False  # still to be done
@@ -618,6 +653,8 @@ CORE: tuple[type[Doc], ...] = (
     Thread,
     Customer,
     Link,
+    IdentityCode,
+    CodeTries,
     Conversation,
     Job,
     Reservation,

@@ -8,7 +8,7 @@ returns when the item is durable. Nothing is acknowledged before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 RAW_INLINE_BYTES = 1024 * 1024  # a larger raw request goes to the blob store first
 OFF_LOOP_BYTES = 64 * 1024  # larger bodies are parsed in a thread
 OWN_DOORS = frozenset({"api", "worker", "timer", "import"})  # never held back by a switch
+RELAYED = "x-omniline-relayed"  # another hub handed this request on
+ALWAYS_KEPT = frozenset({"content-type", RELAYED})
 NEVER_KEPT = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie"})
 
 
@@ -61,7 +63,9 @@ class Intake:
         metrics: Metrics,
         inbound: Callable[[str, str], str] = lambda channel, account: "on",
         default_region: str = "CN",
+        relayed: Collection[str] = (),
     ) -> None:
+        self._relayed = frozenset(relayed)  # accounts whose pushes go to other systems as well
         self._writer = writer
         self._blobs = blobs
         self._key = key
@@ -92,7 +96,7 @@ class Intake:
         reached("intake.1")
         drafts, failed = await self._parse(connector, verified)
         reached("intake.2")
-        if drafts or failed is not None:
+        if drafts or failed is not None or self._is_relayed(connector, request):
             await self._store(
                 channel=account.channel,
                 account=account.key,
@@ -108,6 +112,11 @@ class Intake:
         answer = connector.answer(verified, drafts, self._clock)
         reached("intake.4")
         return answer
+
+    def _is_relayed(self, connector: Connector[Any], request: Request) -> bool:
+        """Whether somebody else gets this push, too, even if it says nothing to us."""
+        account = f"{connector.account.channel}:{connector.account.key}"
+        return account in self._relayed and request.method not in ("GET", "HEAD")
 
     async def take_in(
         self,
@@ -234,7 +243,7 @@ class Intake:
 
 def _raw(connector: Connector[Any], verified: Verified) -> bytes:
     request = verified.request
-    keep = connector.allowed_headers - NEVER_KEPT
+    keep = (connector.allowed_headers | ALWAYS_KEPT) - NEVER_KEPT
     return msgspec.msgpack.encode(
         RawRequest(
             method=request.method,

@@ -537,11 +537,14 @@ class LaneWorkers:
 
     async def _finish(self, job: Job) -> None:
         state = "done" if not job.reason else "dead"
-        await self._keep(job, live=False, state=state, expire_at=self._clock.now() + DONE_KEPT)
+        outcome = {name: told for name, told in job.outcome.items() if name not in _PERSONAL}
+        expire_at = self._clock.now() + DONE_KEPT
+        await self._keep(job, live=False, state=state, outcome=outcome, expire_at=expire_at)
         reached("jobs.6")
 
 
 _BACKEND = "backend "
+_PERSONAL = frozenset({"profile"})  # of an outcome: not kept here once it is in the inbox
 
 
 def _party(job: Job) -> str:

@@ -26,6 +26,7 @@ from hub.clock import Clock
 from hub.documents import DeadLetter, Entry, InboxItem
 from hub.ids import new_id
 from hub.planning.planner import plan
+from hub.planning.relaying import relay_jobs
 from hub.planning.rules import Route, Rules
 from hub.planning.workspace import ById, Find, LastSeq, NotLoaded, Wanted, Workspace
 from hub.preparing import Poisoned, Prepared, Preparer
@@ -315,6 +316,7 @@ class Router:
                 await self._failed(one.item, one.error)
                 return 1
             if one.error is not None:
+                await self._relay(rules, one.item)
                 self._bury(one.item, one.error)
             settled.append(one.item)
         reached("router.3")
@@ -329,6 +331,7 @@ class Router:
             self._ws.begin()
             try:
                 keep = True
+                relay_jobs(self._ws, rules, one.item)
                 for draft in one.drafts:
                     keep &= plan(self._ws, rules, one.item, draft, routes.get(id(draft)))
             except NotLoaded as missing:
@@ -341,6 +344,19 @@ class Router:
             self._ws.accept()
             return keep
         raise RuntimeError(f"planning asked for more than {PLAN_ROUNDS} loads")
+
+    async def _relay(self, rules: Rules, item: InboxItem) -> None:
+        """What we cannot read may be somebody else's to read: it is forwarded all the same."""
+        while True:
+            self._ws.begin()
+            try:
+                relay_jobs(self._ws, rules, item)
+            except NotLoaded as missing:
+                self._ws.discard()
+                await self._load(missing.wanted)
+                continue
+            self._ws.accept()
+            return
 
     async def _commit(
         self, settled: Sequence[InboxItem], redact: Sequence[str] = (), suspect: str = ""
@@ -378,6 +394,7 @@ class Router:
             await self._set_aside(item, poison)
 
     async def _set_aside(self, item: InboxItem, poison: Poisoned, *, suspect: str = "") -> None:
+        await self._relay(self._make_rules(), item)
         self._bury(item, poison)
         await self._commit([item], suspect=suspect)
 

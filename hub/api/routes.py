@@ -13,6 +13,7 @@ from hub.api.access import ACCESS, ANYBODY, PUBLIC, Access
 from hub.api.account_life import AccountLife
 from hub.api.accounts import Accounts
 from hub.api.attachments import Attachments, UploadDoc
+from hub.api.codes import Codes
 from hub.api.consents import Consents
 from hub.api.conversations import Conversations
 from hub.api.cursors import Cursors
@@ -77,6 +78,7 @@ def core_routes(hub: Running, access: Access) -> list[PluginRoute]:
         *Notifications(hub, people, commands).routes(),
         *Consents(hub, people, commands).routes(),
         *Identity(hub, people, commands).routes(),
+        *Codes(hub, people, commands).routes(),
         *Conversations(hub, people, cursors, commands).routes(),
         *Tickets(hub, people).routes(),
         *Attachments(hub, people).routes(),

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from .fields import Name
+from .fields import HttpUrl, Name
 from .hub_settings import HubSettings
+from .problems import Wrong
 from .secret import Secret
 from .source import RawTable, Source
+
+
+class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of an account's `relay`: another system that gets its pushes."""
+
+    name: Annotated[
+        Name, Meta(description="Names the relay for ever: what waits for it is kept under it.")
+    ]
+    url: Annotated[
+        HttpUrl,
+        Meta(
+            description="Where verified pushes are forwarded to, unchanged; the vendor's query is"
+            " put behind it."
+        ),
+    ]
+    allow_private: Annotated[
+        bool, Meta(description="Whether the address may be one of your own network.")
+    ] = False
 
 
 class AccountConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,12 +65,21 @@ class AccountConfig(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "on"
     outbound: Annotated[bool, Meta(description="Whether anything is sent.")] = True
+    relay: Annotated[
+        tuple[RelayConfig, ...],
+        Meta(description="Other systems that get a copy of every verified push.", max_length=10),
+    ] = ()
     settings: RawTable
     """The channel's own settings; `parse_settings` reads them once the channel is known."""
 
     def __post_init__(self) -> None:
         if not self.label:
             msgspec.structs.force_setattr(self, "label", self.key)
+
+    def check(self) -> Iterator[Wrong]:
+        names = [each.name for each in self.relay]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield Wrong("relay", f'two of them are named "{name}"', "Choose another name.")
 
     @property
     def name(self) -> str:

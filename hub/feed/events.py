@@ -145,7 +145,11 @@ TYPES: Mapping[str, EventType] = {
         EventType("note.added", "A note for colleagues was written.", EntryData),
         EventType("call.changed", "A phone call reached another step.", EntryData),
         EventType("customer.created", "Somebody new appeared.", CustomerData),
-        EventType("customer.updated", "A customer got or lost an address.", CustomerData),
+        EventType(
+            "customer.updated",
+            "A customer's addresses or profile changed.",
+            CustomerData,
+        ),
         EventType("customer.merged", "A customer is answered for by another one.", CustomerData),
         EventType("customer.split", "A merged customer stands for itself again.", CustomerData),
         EventType(

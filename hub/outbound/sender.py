@@ -131,7 +131,7 @@ class Sender:
         try:
             yield
         except Failure as failure:
-            _unname(failure, message.address)
+            unname(failure, message.address)
             self._gate.failed(account, failure)
             raise
         except asyncio.CancelledError:
@@ -140,7 +140,7 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - logged, and told as what it is: unknown
             said = "no answer in time" if isinstance(error, TimeoutError) else _described(error)
             unknown = OutcomeUnknown(said)
-            _unname(unknown, message.address)
+            unname(unknown, message.address)
             log.error(
                 "connector_failed",
                 account=account,
@@ -287,7 +287,7 @@ def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _unname(failure: Failure, address: str) -> None:
+def unname(failure: Failure, address: str) -> None:
     """Take the person out of a vendor's words, and what cannot be waited for out of its times."""
     try:
         name = parse_address(address).id

@@ -31,6 +31,7 @@ from hub.documents import (
 )
 from hub.notifications import consents
 from hub.planning import conversations, history, identity
+from hub.planning.codes import code_in, tell_code
 from hub.planning.commands import run_command
 from hub.planning.echoes import decide, is_echo
 from hub.planning.entries import (
@@ -48,6 +49,8 @@ from hub.planning.folding import STATE_RANK, round_of
 from hub.planning.media import KINDS as MEDIA_KINDS
 from hub.planning.media import repeated
 from hub.planning.media_outcome import media_outcome
+from hub.planning.profiles import JOB as PROFILE
+from hub.planning.profiles import ask_for_profile, profile_outcome
 from hub.planning.rules import Refusal, Route, Rules, sane, tell
 from hub.planning.threads import hinted, note_labels, thread_row
 from hub.planning.ticket_links import with_outcome
@@ -94,7 +97,7 @@ def plan(
         case Command():
             run_command(ws, rules, item, draft)
         case Outcome():
-            _outcome(ws, rules, item, draft)
+            return _outcome(ws, rules, item, draft)
     return True
 
 
@@ -176,8 +179,19 @@ def _message(
     entry = append(ws, rules, entry, address, kind, draft.vendor_ids)
     if incoming:
         _windows(ws, rules, item, address, at, {"message", draft.event})
+    ask_for_profile(ws, rules, item, address.id)
     tickets_for(ws, rules, entry, address.customer or customer.id)
+    if incoming and draft.sender is None and not (draft.automatic or draft.public):
+        _code(ws, rules, item, entry)
     return True
+
+
+def _code(ws: Workspace, rules: Rules, item: InboxItem, entry: Entry) -> None:
+    """A message that is an open code, and nothing else, says who its address is."""
+    code = code_in(entry.parts)
+    if code:
+        address = ws.need(AddressDoc, entry.address)
+        tell_code(ws, rules, item, code, address, f"{item.channel}:{item.account}")
 
 
 def _event(ws: Workspace, rules: Rules, item: InboxItem, draft: Event) -> bool:
@@ -231,6 +245,7 @@ def _event(ws: Workspace, rules: Rules, item: InboxItem, draft: Event) -> bool:
     entry = append(ws, rules, entry, address, draft.name, draft.vendor_ids)
     _windows(ws, rules, item, address, at, {draft.name})
     consents.hear(ws, rules, address, entry, draft.data.get("purpose"))
+    ask_for_profile(ws, rules, item, address.id, draft.name)
     return True
 
 
@@ -442,13 +457,17 @@ def _named(
 # --- what became of jobs -------------------------------------------------------------------------
 
 
-def _outcome(ws: Workspace, rules: Rules, item: InboxItem, draft: Outcome) -> None:
+def _outcome(ws: Workspace, rules: Rules, item: InboxItem, draft: Outcome) -> bool:
     if draft.kind == "send":
         _send_outcome(ws, rules, item, draft)
     elif draft.kind == "ticket":
         _ticket_outcome(ws, rules, draft)
     elif draft.kind in MEDIA_KINDS:
         media_outcome(ws, rules, item, draft)
+    elif draft.kind == PROFILE:
+        profile_outcome(ws, rules, item, draft)
+        return False  # an erasure would not find the copy in the inbox: nothing names its person
+    return True
 
 
 def _send_outcome(ws: Workspace, rules: Rules, item: InboxItem, draft: Outcome) -> None:

@@ -51,6 +51,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     feed_kept: timedelta = timedelta(days=30)
     operations_kept: timedelta = timedelta(days=7)
     notifications: Policy = DEFAULT
+    relays: Mapping[str, tuple[str, ...]] = {}  # names of other systems, by "channel:account"
+    profiles: frozenset[str] = frozenset()  # channels whose connectors can be asked who somebody is
 
     def policy(self, channel: str, account: str) -> str:
         """Return which messages share a conversation: customer, thread or channel."""

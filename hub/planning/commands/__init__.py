@@ -5,6 +5,7 @@
 
 from hub.planning.commands import (
     accounts,
+    codes,
     handling,
     imports,
     notifying,
@@ -22,6 +23,7 @@ from hub.planning.commands.registry import (
 
 __all__ = [
     "accounts",
+    "codes",
     "command_entry_id",
     "command_names",
     "digest",

@@ -67,7 +67,8 @@ class Reply(Args, frozen=True, kw_only=True):
 
 
 @command("reply", Reply)
-def _reply(ws: Workspace, rules: Rules, context: Context, args: Reply) -> Result:
+def send_reply(ws: Workspace, rules: Rules, context: Context, args: Reply) -> Result:
+    """Make the entry of an answer and the job that sends it."""
     known = made_before(ws, rules, context)
     if known is not None:
         return known

@@ -36,6 +36,12 @@ class GeneralChecks(Subject):
         names = self.connector.allowed_headers
         assert all(name == name.lower() for name in names), "allowed_headers are in lower case"
 
+    def test_profiles_that_can_be_asked_for_are_declared(self) -> None:
+        kind = self.connector
+        assert kind.capabilities.profile or not kind.fetches_profiles(), (
+            "it has fetch_profile: declare capabilities.profile, as the channel matrix shows it"
+        )
+
     def test_secrets_are_in_no_repr(self) -> None:
         connector = self.make_connector()
         with self.nothing_leaks(connector) as told:
