@@ -53,6 +53,14 @@ class TwilioRest:
         self._password = password
         self._deadline_s = deadline_s
 
+    def url(self, uri: str) -> str:
+        """Return the URL of a ``uri`` that the API named: ``/2010-04-01/Accounts/...``."""
+        return f"{self._base}{uri}"
+
+    async def account(self) -> dict[str, Any]:
+        """Return what Twilio says of the account itself: the cheapest try of credentials."""
+        return await self._call("GET", "")
+
     def authorization(self) -> dict[str, str]:
         """Return the header for this account's own files; never send it to another host."""
         pair = f"{self._user}:{self._password.reveal()}".encode()
@@ -91,7 +99,7 @@ class TwilioRest:
         self, method: str, path: str, *, query: Form = (), form: Form = ()
     ) -> dict[str, Any]:
         changing = method != "GET"
-        url = f"{self._base}{self._account_path}/{path}"
+        url = f"{self._base}{self._account_path}" + (f"/{path}" if path else ".json")
         if query:
             url += f"?{urlencode(query)}"
         headers = {"Accept": "application/json", **self.authorization()}
