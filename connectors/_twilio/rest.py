@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -149,7 +150,10 @@ def _json(said: bytes) -> dict[str, Any] | None:
     try:
         decoded = msgspec.json.decode(said)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        try:  # somebody's broken character must not hide the others' messages in a list
+            decoded = json.loads(said.decode(errors="replace"))
+        except (ValueError, RecursionError):
+            return None
     return decoded if isinstance(decoded, dict) else None
 
 

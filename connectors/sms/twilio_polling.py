@@ -7,6 +7,7 @@ What the webhook brought has the same keys, and is dropped as known.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -89,7 +90,7 @@ async def _found(
 async def _incoming(
     rest: TwilioRest, account: Account[SmsSettings], resource: Mapping[str, Any], at: datetime
 ) -> Incoming:
-    raw = msgspec.json.encode(resource)
+    raw = json.dumps(resource).encode()  # in ASCII, whatever was broken in it
     fields = twilio_inbound.from_list(resource)
     try:
         if fields.get("NumMedia", "0") not in ("", "0"):

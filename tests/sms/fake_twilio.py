@@ -89,9 +89,7 @@ class FakeTwilio(FakeVendor):
         self.messages.append(message)
         return message
 
-    def _made(
-        self, sender: str, to: str, body: str, direction: str, status: str
-    ) -> dict[str, Any]:
+    def _made(self, sender: str, to: str, body: str, direction: str, status: str) -> dict[str, Any]:
         at = format_datetime(self.now().astimezone(UTC))
         return {
             "sid": f"SM{next(self._ids):032x}",
