@@ -7,11 +7,14 @@ be answered.
 
 from __future__ import annotations
 
+import hashlib
+
 from normalizer.addresses import Address, phone
 from normalizer.outcomes import Unreachable
 
 WHATSAPP = "whatsapp"
 _VIAS = (WHATSAPP, "messenger", "rcs")
+MAX_NAME_CHARS = 64
 NOBODY = "withheld"  # what an empty sender becomes
 
 
@@ -33,7 +36,10 @@ def sender_address(text: str, account: str, *, region: str, international: bool)
     number = phone(text, region) if text.startswith("+") or not international else None
     if number is not None:
         return number
-    return Address(scheme="sms", account=account, kind="sender", id=text or NOBODY)
+    name = "".join(char for char in text if char.isprintable()).strip() or NOBODY
+    if len(name) > MAX_NAME_CHARS:  # nobody's name: still one sender of its own
+        name = f"{name[:MAX_NAME_CHARS]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return Address(scheme="sms", account=account, kind="sender", id=name)
 
 
 def number_of(address: Address) -> str:

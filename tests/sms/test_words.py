@@ -60,6 +60,8 @@ def test_words_are_compared_in_one_spelling() -> None:
         ("4008001234", "sms:main:sender:4008001234"),
         ("ACME Shop", "sms:main:sender:ACME%20Shop"),
         ("", "sms:main:sender:withheld"),
+        ("\x00\u202e", "sms:main:sender:withheld"),
+        ("x" * 600, f"sms:main:sender:{'x' * 64}-5130b33e6b87fbf5"),
     ],
 )
 def test_only_numbers_of_people_are_phone_addresses(text: str, address: str) -> None:
