@@ -16,6 +16,7 @@ from connectors.sms import keywords
 from connectors.sms.senders import WHATSAPP, sender_address, split_via
 from connectors.sms.settings import SmsSettings
 from hub import Account
+from normalizer.addresses import Address
 from normalizer.drafts import (
     AnyDraft,
     DeliveryState,
@@ -40,6 +41,7 @@ from normalizer.parts import (
 
 MAX_FIELDS = 1000
 MAX_FILES = 20  # Twilio allows ten
+OPTED_OUT_CODE = "21610"
 INBOUND_STATES = frozenset({"receiving", "received"})
 
 # Twilio's words for what became of a message, ours, and their rank: callbacks come in any order,
@@ -119,7 +121,7 @@ def inbound(
     return (message, event)
 
 
-def status(fields: Mapping[str, str]) -> Sequence[AnyDraft]:
+def status(account: str, fields: Mapping[str, str]) -> Sequence[AnyDraft]:
     """Return a receipt. A word that is not known means no more than that Twilio has it."""
     sid, word = message_sid(fields), fields["MessageStatus"]
     state, rank = STATES.get(word, (DeliveryState.ACCEPTED, 0))
@@ -128,16 +130,31 @@ def status(fields: Mapping[str, str]) -> Sequence[AnyDraft]:
         known = look_up(int(code)) if _is_number(code) else None
         reason = known.sentence if known else f"Twilio says: {word}"
         permanent = known.permanent if known else word == "canceled"
-    return (
-        Receipt(
-            key=f"twilio:{sid}:{word}",
-            target=Target(vendor_id=sid),
-            state=state,
-            code=code,
-            reason=reason,
-            permanent=permanent,
-            seq=rank,
-        ),
+    receipt = Receipt(
+        key=f"twilio:{sid}:{word}",
+        target=Target(vendor_id=sid),
+        state=state,
+        code=code,
+        reason=reason,
+        permanent=permanent,
+        seq=rank,
+    )
+    if code != OPTED_OUT_CODE:
+        return (receipt,)
+    _, theirs = split_via(fields.get("To", ""))
+    _, ours = split_via(fields.get("From", ""))
+    address = sender_address(theirs, account, region="CN", international=True)
+    return (receipt, opted_out_before(address, ours, f"twilio:{sid}:opt"))
+
+
+def opted_out_before(address: Address, ours: str, key: str) -> Event:
+    """Return what a refused send tells: this person said no, where the hub did not hear it."""
+    return Event(
+        key=key,
+        address=address,
+        name=keywords.OPTED_OUT,
+        thread=ours,
+        data={"scope": ours, "word": ""},
     )
 
 

@@ -98,7 +98,8 @@ class TwilioProvider(Provider):
         return twilio_inbound.inbound(self.account, twilio_inbound.fields_of(verified.payload))
 
     def parse_status(self, verified: Verified) -> Sequence[AnyDraft]:
-        return twilio_inbound.status(twilio_inbound.fields_of(verified.payload))
+        fields = twilio_inbound.fields_of(verified.payload)
+        return twilio_inbound.status(self.account.key, fields)
 
     def answer(self, verified: Verified) -> Answer:
         """An empty document: no automatic reply. For a receipt, nothing."""

@@ -18,9 +18,10 @@ import msgspec
 from connectors._twilio.codes import failure
 from connectors._twilio.rest import TwilioRest
 from connectors.sms.segments import segments
-from connectors.sms.senders import WHATSAPP, number_of
+from connectors.sms.senders import WHATSAPP, number_of, split_via
 from connectors.sms.settings import TwilioSettings
-from hub import ConnectorContext, Doc, Index, Outgoing, StoreError
+from connectors.sms.twilio_inbound import OPTED_OUT_CODE, opted_out_before
+from hub import ConnectorContext, Doc, Index, Outgoing, Overloaded, StoreError
 from normalizer.addresses import parse_address
 from normalizer.outcomes import (
     Accepted,
@@ -28,6 +29,7 @@ from normalizer.outcomes import (
     RateLimited,
     Rejected,
     Temporary,
+    Unreachable,
     Unsupported,
 )
 from normalizer.parts import MEDIA_PARTS, Media, Text
@@ -76,7 +78,12 @@ class TwilioSender:
     async def send(self, message: Outgoing) -> Accepted:
         form = self._form(message)
         await self._note(message)
-        told = await self._rest.post("Messages.json", form)
+        try:
+            told = await self._rest.post("Messages.json", form)
+        except Unreachable as refused:
+            if refused.code == OPTED_OUT_CODE:
+                await self._mirror(message, form)
+            raise
         sid = told.get("sid")
         if not isinstance(sid, str) or not sid:
             raise OutcomeUnknown("Twilio took the message and named none")
@@ -111,6 +118,15 @@ class TwilioSender:
             # Nothing is wrong with the account: only this message has to wait.
             raise RateLimited("Twilio's list is not sure yet", retry_after=left, scope="address")
         return None
+
+    async def _mirror(self, message: Outgoing, form: Sequence[tuple[str, str]]) -> None:
+        """Keep the opt-out that Twilio knows of; once for each answer that met it."""
+        _, ours = split_via(dict(form).get("From", ""))
+        event = opted_out_before(parse_address(message.address), ours, f"twilio:{message.key}:opt")
+        try:
+            await self._context.deliver([event], door="send")
+        except Overloaded:
+            self._context.log.warning("sms_opt_out_not_kept", entry=message.entry)
 
     # --- what is posted --------------------------------------------------------------------------
 

@@ -145,6 +145,8 @@ async def test_sms_in_and_out(world: World) -> None:
     await a_receipt_that_overtakes_the_send_is_not_lost(world)
     await a_lost_answer_is_looked_up_and_nothing_is_sent_twice(world)
     await a_picture_is_fetched_and_stored(world)
+    await a_picture_on_its_way_out_can_be_fetched_by_the_vendor(world)
+    await a_text_is_counted_before_it_is_sent(world)
     await an_opt_out_is_told_and_kept(world)
     await a_template_only_account_refuses_free_text_and_sends_templates(world)
 
@@ -233,6 +235,52 @@ async def a_picture_is_fetched_and_stored(world: World) -> None:
 
     await world.hub.until("the picture", stored)
     assert world.twilio.seen_authorization[-1].startswith("Basic ")
+
+
+async def a_picture_on_its_way_out_can_be_fetched_by_the_vendor(world: World) -> None:
+    fetched: list[tuple[str, bytes]] = []
+
+    async def fetch(message: dict[str, Any]) -> None:
+        (link,) = [value for name, value in world.twilio.posts[-1] if name == "MediaUrl"]
+        path = link.removeprefix(world.hub.hub.url)
+        told = await world.hub.call("GET", path, key="")
+        fetched.append((told.headers["Content-Type"], told.body))
+        for forged in (path.replace("signature=", "signature=0"), path.split("&")[0]):
+            assert (await world.hub.call("GET", forged, key="")).status in (404, 422)
+
+    world.twilio.before_answer = fetch
+    uploaded = await world.hub.call(
+        "POST", "/api/v1/attachments?name=a.jpg", data=photo(), once="u"
+    )
+    assert uploaded.status in (200, 201), uploaded
+    media = {"blob": uploaded.json["id"]}
+    path = await world.customer(ANN)
+    body = {"parts": [{"type": "text", "text": "看"}, {"type": "image", "media": media}]}
+    told = await world.hub.post(f"{path}/replies", body, once="picture")
+    assert told.status == 202, told
+    await world.settled(told.json["entry_id"], "accepted")
+    world.twilio.before_answer = None
+    ((mime, data),) = fetched
+    assert mime == "image/jpeg"
+    assert data.startswith(b"\xff\xd8")
+
+
+async def a_text_is_counted_before_it_is_sent(world: World) -> None:
+    told = await world.hub.post("/api/v1/x/sms/segments", {"text": "It’s " + "a" * 70})
+    assert told.status == 200, told
+    assert told.json == {
+        "encoding": "ucs2", "units": 75, "parts": 2, "left": 59, "forced_by": "’",
+    }  # fmt: skip
+    for body, status in (({}, 422), ({"text": "x" * 10_001}, 422), ({"text": 1}, 422)):
+        assert (await world.hub.post("/api/v1/x/sms/segments", body)).status == status
+    raw = {"Content-Type": "application/json"}
+    for data, headers, status in (
+        (b"{", raw, 400),
+        (b'"' + b"x" * 70_000 + b'"', raw, 413),
+        (b"{}", {"Content-Type": "text/plain"}, 415),
+    ):
+        told = await world.hub.call("POST", "/api/v1/x/sms/segments", headers=headers, data=data)
+        assert (told.status, told.headers["Content-Type"]) == (status, "application/problem+json")
 
 
 async def an_opt_out_is_told_and_kept(world: World) -> None:

@@ -231,6 +231,16 @@ def test_a_failure_says_whether_it_is_worth_another_try(code: str, permanent: bo
     assert draft.reason
 
 
+def test_a_receipt_that_tells_of_an_opt_out_tells_it_of_the_person() -> None:
+    receipt, event = got(
+        MessageStatus="failed", ErrorCode="21610", From=NUMBER, To="+8613800138000"
+    )
+    assert isinstance(receipt, Receipt)
+    assert isinstance(event, Event)
+    assert canonical(event.address) == "tel::e164:+8613800138000"
+    assert (event.name, event.data["scope"]) == ("contact.opted_out", NUMBER)
+
+
 def test_a_receipt_is_answered_with_nothing() -> None:
     connector = twilio()
     verified = connector.verify(

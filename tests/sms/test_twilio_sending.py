@@ -13,6 +13,7 @@ from connectors.sms import SmsConnector
 from connectors.sms.twilio_provider import TwilioProvider
 from hub.testing import FakeServices, Mood
 from hub.testing.clock import FakeClock
+from normalizer.drafts import Event
 from normalizer.outcomes import (
     Accepted,
     Failure,
@@ -142,11 +143,18 @@ async def test_a_short_code_cannot_be_answered(
 async def test_who_opted_out_of_a_number_is_not_reached_by_it(
     vendor: FakeTwilio, working: tuple[SmsConnector, FakeServices]
 ) -> None:
-    connector, _ = working
+    connector, services = working
     vendor.opted_out.add((NUMBER, THEIRS))
     with pytest.raises(Unreachable, match="opted out") as caught:
         await connector.send(message("hi"))
     assert caught.value.code == "21610"
+    (taken,) = services.taken
+    (event,) = taken.drafts
+    assert isinstance(event, Event)
+    assert (event.name, event.data["scope"]) == ("contact.opted_out", NUMBER)
+    services.overloaded = True  # what cannot be kept now does not change what became of the send
+    with pytest.raises(Unreachable):
+        await connector.send(message("hi", key="job_2"))
     vendor.opted_out.clear()
     await accepted(connector, "hi")
 
