@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from normalizer.drafts import DeliveryState
 from normalizer.model import Model
 
 
 class Accepted(Model, frozen=True, kw_only=True):
-    """The vendor took it. ``vendor_ids`` are what its receipts will name."""
+    """The vendor took it. ``vendor_ids`` are what its receipts will name.
+
+    ``data`` is what else there is to know of it (parts, price), kept with the outcome.
+    """
 
     vendor_ids: tuple[str, ...] = ()
     state: DeliveryState = DeliveryState.ACCEPTED
     at: datetime | None = None
+    data: dict[str, Any] = {}
 
 
 class Verdict(StrEnum):

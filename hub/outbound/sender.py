@@ -303,6 +303,7 @@ def _told(accepted: Accepted, job: Job) -> Result:
     return {
         "state": str(accepted.state),
         "vendor_ids": list(accepted.vendor_ids),
+        **({"data": accepted.data} if accepted.data else {}),
         **_round(job),
     }
 

@@ -28,6 +28,8 @@ class PollChecks(Subject):
     def _needs_poll(self) -> None:
         if not self.connector.polls():
             pytest.skip("exempt: it does not poll")
+        if "poll" in self.exempt:
+            pytest.skip(self.reason("poll"))
 
     async def test_a_new_account_polls_from_its_present_end(self) -> None:
         """None brings nothing old, and a cursor behind which everything is new."""

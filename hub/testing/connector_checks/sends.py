@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from hub.contract import Outgoing
 from hub.testing.connector_checks.subject import Subject
@@ -16,6 +17,7 @@ from normalizer.outcomes import (
     RateLimited,
     Rejected,
     Temporary,
+    Unreachable,
     Unsupported,
 )
 from normalizer.parts import (
@@ -60,8 +62,11 @@ class SendChecks(Subject):
     """``send`` of what the capabilities declare, and of what they do not."""
 
     def _needs_text(self) -> None:
-        if "text" not in self.connector.capabilities.sends:
+        can = self.make_connector().capabilities
+        if "text" not in can.sends:
             pytest.skip("exempt: it sends no texts")
+        if not can.free_text:
+            pytest.skip("exempt: it sends templates only")
         if not self.recipient:
             pytest.skip(self.reason("recipient"))
 
@@ -92,7 +97,7 @@ class SendChecks(Subject):
 
     async def test_a_text_of_the_declared_length_arrives_whole(self) -> None:
         self._needs_text()
-        longest = self.connector.capabilities.max_text_chars
+        longest = self.make_connector().capabilities.max_text_chars
         if longest is None:
             pytest.skip("exempt: it declares no longest text")
         async with self.vendor() as vendor, self.at_work(vendor) as connector:
@@ -142,6 +147,44 @@ class SendChecks(Subject):
             for key in ("job_1", "job_2"):
                 await connector.send(self._outgoing(Text(text="yes"), key=key))
             assert [got.text for got in vendor.got()] == ["yes", "yes"]
+
+    async def test_where_only_templates_leave_a_free_text_is_refused_and_names_them(self) -> None:
+        """Before the vendor is asked; a template arrives with its blanks filled in."""
+        if self.make_connector().capabilities.free_text:
+            pytest.skip("exempt: it sends what people type")
+        async with self.vendor() as vendor, self.at_work(vendor) as connector:
+            listed = await connector.templates()
+            assert listed, "give the account under test a template"
+            with pytest.raises(Unsupported) as caught:
+                await connector.send(self._outgoing(Text(text="short")))
+            assert any(each.name in caught.value.reason for each in listed), (
+                "the refusal has to name the templates that fit"
+            )
+            assert not vendor.got()
+            chosen = listed[0]
+            outgoing = replace(
+                self._outgoing(Text(text="shown")),
+                template=chosen.name,
+                language=chosen.language,
+                params=dict.fromkeys(chosen.params, "42"),
+            )
+            accepted = await connector.send(outgoing)
+            assert accepted.state is not DeliveryState.FAILED
+            assert len(vendor.got()) == 1
+            for mood, kinds in _TROUBLES.items():
+                if mood in vendor.moods:
+                    vendor.mood = mood
+                    with pytest.raises(kinds) as failed:
+                        await connector.send(outgoing)
+                    with self.nothing_leaks(connector) as told:
+                        told.append(str(failed.value))
+
+
+_TROUBLES: dict[Mood, type[Failure] | tuple[type[Failure], ...]] = {
+    Mood.REFUSES: (Rejected, Misconfigured, RateLimited, Unsupported, Unreachable),
+    Mood.SWALLOWS: OutcomeUnknown,
+    Mood.AWAY: (Temporary, RateLimited, Misconfigured),
+}
 
 
 def _play(vendor: FakeVendor, mood: Mood) -> None:

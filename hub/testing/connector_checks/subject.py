@@ -30,6 +30,7 @@ EXEMPTIONS = {
     "secret": "its secrets are no settings",
     "unknown": "its vendor has no types of messages",
     "vendor": "there is no fake vendor to try polls, connections and sends on",
+    "poll": "this account's vendor has no list to ask, though other accounts of the channel do",
     "recipient": "there is nobody whom the fake vendor could take a message for",
 }
 
