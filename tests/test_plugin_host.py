@@ -780,6 +780,7 @@ async def test_every_bundled_folder_is_a_plugin_under_its_own_name(
     bundle("connectors/pigeon/__init__.py", GOOD)
     bundle("plugins/night/__init__.py", GOOD)
     bundle("plugins/_shared/__init__.py", "raise RuntimeError('not a plugin')")
+    bundle("connectors/_vendor/__init__.py", "raise RuntimeError('not a plugin')")
     bundle("plugins/module.py", "raise RuntimeError('not a plugin')")
     host = PluginHost()
     host.discover(entry_points=False)

@@ -1,0 +1,1 @@
+"""The library that channels on a Twilio account share."""
