@@ -92,7 +92,7 @@ def change(
     if text:
         told["text"] = text
     if parts:
-        told["parts"] = msgspec.to_builtins(tuple(parts))
+        told["parts"] = msgspec.to_builtins(list(parts))
     return Amendment(
         key=key,
         at=milliseconds(at),
@@ -291,7 +291,7 @@ def call_back(state: CallState, address: Address, number: str, *, own: bool) -> 
 
 def call_back_when(state: CallState, number: str, when: str, at: datetime) -> Amendment:
     """Return the time that was chosen for it. ``state.target`` is the hop of the request."""
-    parts = (Text(text=f"Please call back {number}, {when}."),)
+    parts = [Text(text=f"Please call back {number}, {when}.")]
     return Amendment(
         key=f"call:{state.call}:callback:{state.target}:when",
         at=milliseconds(at),

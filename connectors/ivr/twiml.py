@@ -38,7 +38,7 @@ MAX_SAY = 4000  # Twilio's limit is 4096 (unverified)
 MAX_HINTS = 100
 EVENTS = "initiated ringing answered completed"
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_SENTENCE = re.compile(r"(?<=[.!?。！？；;\n])\s*")
+_SENTENCE = re.compile(r"[^.!?。！？；;\n]*[.!?。！？；;\n]\s*|[^.!?。！？；;\n]+\Z")
 
 ALLOWED: dict[str, frozenset[str]] = {
     "Say": frozenset({"language", "voice"}),
@@ -110,17 +110,15 @@ def clean(text: str) -> str:
 
 def pieces(text: str, most: int = MAX_SAY) -> list[str]:
     """Return a text in pieces of at most ``most`` characters, cut at sentences where it can be."""
-    found: list[str] = []
-    held = ""
-    for sentence in _SENTENCE.split(text):
-        if held and len(held) + 1 + len(sentence) > most:
-            found.append(held)
-            held = ""
-        while len(sentence) > most:
-            found.append(sentence[:most])
-            sentence = sentence[most:]
-        held = f"{held} {sentence}" if held else sentence
-    return [*found, held] if held else found
+    found = [""]
+    for sentence in _SENTENCE.findall(text):
+        if len(found[-1]) + len(sentence) > most:
+            found.append("")
+        for at in range(0, len(sentence), most):
+            part = sentence[at : at + most]
+            found += [part] if at else []
+            found[-1] += "" if at else part
+    return [piece for piece in found if piece.strip()]
 
 
 def _write(parent: Any, verb: Verb, menu: Menu, url: Callable[[Back], str]) -> None:
