@@ -25,7 +25,7 @@ LEG = "CA" + "2" * 32
 RECORDING = "RE" + "3" * 32
 
 
-# --- section 11: samples ---------------------------------------------------------------------------
+# --- section 11: samples -------------------------------------------------------------------------
 
 
 async def test_sample_1_ringing() -> None:
@@ -133,7 +133,7 @@ async def test_sample_6_the_end() -> None:
     )
 
 
-# --- section 9: edge cases -------------------------------------------------------------------------
+# --- section 9: edge cases -----------------------------------------------------------------------
 
 
 async def test_edge_1_silence_is_asked_about() -> None:
@@ -324,7 +324,7 @@ async def test_edge_12_no_text_is_longer_than_twilio_says() -> None:
     assert [len(text) for text in call.heard] == [4000, 4000, 1000]
 
 
-# --- section 7: withheld numbers -------------------------------------------------------------------
+# --- section 7: withheld numbers -----------------------------------------------------------------
 
 
 WITHHELD = (
@@ -358,7 +358,7 @@ def test_callers_have_an_address_each(caller: str, address: str) -> None:
     assert str(callers.caller_address(caller, CALL, "main")) == address
 
 
-# --- section 2: authenticity -----------------------------------------------------------------------
+# --- section 2: authenticity ---------------------------------------------------------------------
 
 
 def test_the_vectors_of_the_sheet_are_what_this_fake_signs() -> None:
@@ -461,7 +461,7 @@ def test_a_state_says_nothing_to_who_reads_it_and_is_one_calls() -> None:
         Sealer(b"x" * 32).open(text, CALL)
 
 
-# --- reading ---------------------------------------------------------------------------------------
+# --- reading -------------------------------------------------------------------------------------
 
 
 def test_odd_fields_are_read_with_tolerance() -> None:
