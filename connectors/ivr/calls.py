@@ -19,11 +19,21 @@ from typing import Any
 
 import msgspec
 
-from connectors.ivr.callers import caller_address, can_be_called
+from connectors.ivr.callers import CHANNEL, caller_address, can_be_called
 from connectors.ivr.requests import CallRequest
 from connectors.ivr.state import CallState
-from normalizer.addresses import Address
-from normalizer.drafts import Amendment, AmendmentKind, AnyDraft, Event, Message, Profile, Target
+from normalizer.addresses import Address, canonical
+from normalizer.drafts import (
+    Actor,
+    Amendment,
+    AmendmentKind,
+    AnyDraft,
+    Command,
+    Event,
+    Message,
+    Profile,
+    Target,
+)
 from normalizer.model import Trust, milliseconds
 from normalizer.parts import AnyPart, Audio, Media, MediaState, Text
 
@@ -286,6 +296,17 @@ def call_back(state: CallState, address: Address, number: str, *, own: bool) -> 
         vendor_ids=(f"callback:{state.call}:{state.hop}",),
         event="call.callback_requested",
         data={"call_id": state.call},
+    )
+
+
+def code_entered(state: CallState, account: str, address: Address, code: str) -> Command:
+    """Return that the caller typed a one-time code: the hub links who it was made for, if right."""
+    place = f"{CHANNEL}:{account}"
+    return Command(
+        key=f"{place}:{state.call}:code:{state.hop}",
+        name="identity.code.confirm",
+        actor=Actor(kind="connector", id=place),
+        args={"code": code, "address": canonical(address)},
     )
 
 

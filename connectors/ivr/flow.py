@@ -6,6 +6,7 @@ same request gives the same two, however often it comes. The words for what a st
 ==============  =========================================================================
 ``menu``        a key or a word of a menu
 ``collect``     digits; ``confirm``: whether those that were read back are right
+``code``        a one-time code
 ``dial``        how ringing a target ended; ``screen`` and ``accept``: whoever picked up
 ``message``     a recorded message is over
 ``queue``       waiting is over; ``wait``: what is heard meanwhile
@@ -42,6 +43,7 @@ from connectors.ivr.menus import (
     SayStep,
     Target,
     TransferStep,
+    VerifyStep,
     VoicemailStep,
 )
 from connectors.ivr.proving import may_be_dialled
@@ -131,6 +133,8 @@ def go_on(turn: Turn) -> Turned:
             return _collected(turn, state, step)
         case "confirm", CollectStep():
             return _confirmed(turn, state, step)
+        case "code", VerifyStep():
+            return _code(turn, state, step)
         case "dial", TransferStep():
             return _dialled(turn, state, step)
         case "message", VoicemailStep():
@@ -215,6 +219,8 @@ def _enter(
                 return Turned((*verbs, *_ask_menu(turn, state, step)), tuple(told))
             case CollectStep():
                 return Turned((*verbs, *_ask_digits(turn, state, step)), tuple(told))
+            case VerifyStep():
+                return Turned((*verbs, *_ask_code(turn, state, step)), tuple(told))
             case TransferStep():
                 verbs += _spoken(step.say, state.language)
                 if step.record:
@@ -396,6 +402,36 @@ def _again(
         return _enter(turn, state, where, before=wrong, told=(told,))
     fresh = replace(state, tries=tries, typed="", private=False)
     return Turned(_ask_digits(turn, fresh, step, before=wrong), (told,))
+
+
+def _ask_code(turn: Turn, state: CallState, step: VerifyStep, before: Script = ()) -> Script:
+    back = _onward(state, "code")
+    ask = Ask(
+        prompts=_spoken(step.say, state.language),
+        back=back,
+        language=state.language,
+        digits=step.digits,
+        wait_s=turn.menu.wait_s,
+        finish_on="#",
+    )
+    return (*before, ask, GoOn(back=back))
+
+
+def _code(turn: Turn, state: CallState, step: VerifyStep) -> Turned:
+    """Hand a code to the hub, and go on whether it is right or not: the caller learns nothing."""
+    digits = turn.request.digits or ""
+    if len(digits) == step.digits and digits.isdecimal():
+        told = calls.visited(state, turn.at, text=f"{state.step}: typed a code")
+        entered = calls.code_entered(state, turn.account, turn.address, digits)
+        return _enter(turn, state, step.next, told=(told, entered))
+    result = "invalid" if digits else "silence"
+    told = calls.visited(state, turn.at, text=f"{state.step}: {result}", result=result)
+    tries = state.tries + 1
+    wrong = _spoken(turn.menu.phrases.invalid, state.language) if digits else ()
+    if tries > turn.menu.repeats:
+        where = step.silence or turn.menu.operator
+        return _enter(turn, state, where, before=wrong, told=(told,))
+    return Turned(_ask_code(turn, replace(state, tries=tries), step, before=wrong), (told,))
 
 
 def _read_out(prompt: Prompt, digits: str, language: str) -> tuple[Speak, ...]:

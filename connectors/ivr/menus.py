@@ -216,6 +216,20 @@ class CallbackStep(Model, frozen=True, kw_only=True, tag_field="kind", tag="call
     ] = ""
 
 
+class VerifyStep(Model, frozen=True, kw_only=True, tag_field="kind", tag="verify"):
+    """Takes a one-time code that the hub sent to the customer on another channel.
+
+    Whether it was right is told to agents and not to the caller: a menu reveals nothing.
+    """
+
+    say: Annotated[Prompt, Meta(description="Asks for the code.")]
+    digits: Annotated[int, Meta(description="How many digits it has.", ge=6, le=12)] = 8
+    next: Annotated[str, Meta(description="The step behind it.")]
+    silence: Annotated[
+        str, Meta(description="Where it goes on when nothing is typed; empty: `operator`.")
+    ] = ""
+
+
 class HangUpStep(Model, frozen=True, kw_only=True, tag_field="kind", tag="hangup"):
     """Says goodbye and ends the call."""
 
@@ -231,6 +245,7 @@ Step: TypeAlias = (
     | QueueStep
     | VoicemailStep
     | CallbackStep
+    | VerifyStep
     | HangUpStep
 )
 
@@ -286,7 +301,7 @@ class Menu(Model, frozen=True, kw_only=True):
         dict[StepName, Step],
         Meta(
             description="The steps by name. Each has a `kind`: menu, say, hours, collect,"
-            " transfer, queue, voicemail, callback, hangup."
+            " transfer, queue, voicemail, callback, verify, hangup."
         ),
     ]
 
@@ -324,7 +339,7 @@ def is_recording(text: str) -> bool:
 def prompts_of(name: str, step: Step) -> Iterator[tuple[str, Prompt, bool]]:
     """Yield (what it is, the prompt, whether the step needs it) of a step."""
     match step:
-        case MenuStep() | SayStep() | QueueStep() | VoicemailStep():
+        case MenuStep() | SayStep() | QueueStep() | VoicemailStep() | VerifyStep():
             yield "say", step.say, True
         case CollectStep():
             yield "say", step.say, True
@@ -354,7 +369,7 @@ def ways_of(menu: Menu, step: Step) -> Iterator[tuple[str, str]]:
         case HoursStep():
             yield "open", step.open
             yield "closed", step.closed
-        case CollectStep():
+        case CollectStep() | VerifyStep():
             yield "next", step.next
             yield "silence", step.silence or menu.operator
         case TransferStep() | QueueStep():

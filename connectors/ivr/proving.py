@@ -305,6 +305,7 @@ _BY_ITSELF = {
     "menu": {"silence", "invalid"},
     "collect": {"silence"},
     "callback": {"silence", "withheld"},
+    "verify": {"silence"},
     "transfer": {"failed"},
     "queue": {"failed"},
     "voicemail": {"next"},

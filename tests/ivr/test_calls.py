@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from connectors.ivr.twiml import pieces
 from hub import Request
-from normalizer.drafts import Amendment, AmendmentKind, Event
+from normalizer.drafts import Amendment, AmendmentKind, Command, Event
 from normalizer.parts import Audio, MediaState
 from tests.ivr.calling import NIGHT, Desk, example_menu, texts
 from tests.ivr.fake_twilio import Callback
@@ -200,6 +200,23 @@ async def test_an_order_number_keeps_its_zeros_and_is_read_back_digit_by_digit()
     assert call.waits.tag == "Dial"
     digits = [step["digits"] for step in desk.steps("call.input") if "digits" in step]
     assert digits == ["1", "00120030", "00120031"]
+
+
+async def test_a_code_is_handed_to_the_hub_and_the_caller_learns_nothing() -> None:
+    """One command for each try; too few digits are asked again; the path does not show it."""
+    desk = Desk()
+    call = await desk.call().rings()
+    await call.presses("4")
+    await call.presses("407#")
+    await call.presses("40718293")
+    assert call.waits is not None
+    assert call.waits.tag == "Dial", "it goes on, right or wrong"
+    [command] = [draft for draft in desk.drafts if isinstance(draft, Command)]
+    assert command.name == "identity.code.confirm"
+    assert command.key == f"ivr:main:{call.sid}:code:3"
+    assert command.actor.kind == "connector"
+    assert command.args == {"code": "40718293", "address": "tel::e164:+8613800138000"}
+    assert "40718293" not in repr(desk.steps())
 
 
 async def test_words_lead_where_keys_do() -> None:
