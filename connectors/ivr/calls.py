@@ -38,6 +38,7 @@ from normalizer.model import Trust, milliseconds
 from normalizer.parts import AnyPart, Audio, Media, MediaState, Text
 
 NO_TRANSCRIPT = "no transcript: no provider configured"
+TWILIO_CLOCK = timedelta(seconds=2)
 SHORTEST_MESSAGE_S = 2  # a shorter one is somebody who hung up
 REASONS = {"no-answer": "no_answer", "completed": "not_accepted", "answered": "not_accepted"}
 
@@ -48,6 +49,13 @@ def span(seconds: int) -> str:
     hours, minutes = divmod(minutes, 60)
     words = ((hours, "h"), (minutes, "min"), (rest, "s"))
     return " ".join(f"{count} {unit}" for count, unit in words if count) or "0 s"
+
+
+def moment(request: CallRequest, at: datetime) -> datetime:
+    """Return when a callback's thing happened. Twilio's clock has seconds: of what has just come
+    our own time tells the order better."""
+    told = request.timestamp
+    return told if told is not None and abs(at - told) > TWILIO_CLOCK else at
 
 
 def address_of(request: CallRequest, account: str) -> Address:
@@ -192,7 +200,7 @@ def leg(state: CallState, request: CallRequest, at: datetime, name: str, label: 
         state.call,
         key,
         f"leg_{state.hop:03d}",
-        at=request.timestamp or at,
+        at=moment(request, at),
         seq=request.sequence,
         final=request.ended or None,
         state=request.status,
@@ -213,7 +221,7 @@ def ended(request: CallRequest, at: datetime) -> Amendment:
         request.leg_of,
         f"call:{request.leg_of}:{request.status}",
         "ended",
-        at=request.timestamp or at,
+        at=moment(request, at),
         event="call.ended",
         text=f"{words}{took}",
         seq=request.sequence,
@@ -230,7 +238,7 @@ def progressed(request: CallRequest, at: datetime) -> Amendment:
         request.leg_of,
         f"call:{request.leg_of}:{key}",
         "progress",
-        at=request.timestamp or at,
+        at=moment(request, at),
         seq=number,
         state=request.status,
     )
@@ -243,7 +251,7 @@ def over(request: CallRequest, account: str, at: datetime) -> tuple[AnyDraft, ..
     if request.status == "completed":
         return (call, end)
     words = f"it ended before it was taken ({request.status})"
-    return (call, end, missed(request.leg_of, call.address, words, at=request.timestamp or at))
+    return (call, end, missed(request.leg_of, call.address, words, at=moment(request, at)))
 
 
 def missed(call: str, address: Address, words: str, *, at: datetime) -> Message:

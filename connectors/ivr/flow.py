@@ -521,7 +521,7 @@ def _leg(turn: Turn) -> tuple[AnyDraft, ...]:
     name, label = _target_names(turn, state)
     drafts: list[AnyDraft] = [calls.leg(state, request, turn.at, name, label)]
     if request.status in ("in-progress", "answered") and not _screened(turn, name):
-        drafts.append(calls.answered(state, request.timestamp or turn.at, name, label))
+        drafts.append(calls.answered(state, calls.moment(request, turn.at), name, label))
     if request.status == "canceled":
         drafts.append(_missed(turn, "the caller hung up while it rang"))
     return tuple(drafts)

@@ -191,7 +191,8 @@ def _grown(entry: EntryView, base: str) -> Iterable[Block]:
     steps = entry.data.get("call")
     if isinstance(steps, dict):
         known = [step for step in steps.values() if isinstance(step, dict)]
-        for step in sorted(known, key=lambda each: str(each.get("at", ""))):
+        in_order = sorted(known, key=lambda each: (each.get("final") is True, str(each.get("at"))))
+        for step in in_order:
             if isinstance(step.get("text"), str):
                 yield Block(kind="hint", text=step["text"])
     for part in entry.parts:

@@ -21,6 +21,8 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from hub.api.views import entry_view
+from hub.console.lines import lines
 from hub.documents import Conversation, Entry, InboxItem
 from normalizer.parts import MediaState
 from tests.ivr.calling import example_menu
@@ -182,6 +184,12 @@ async def _a_conversation_is_one_entry_with_a_recording_to_play(hotline: Hotline
     blob = audio["media"]["blob"]
     played = await hotline.hub.call("GET", f"/api/v1/attachments/{blob}?entry={done.id}")
     assert (played.status, played.body) == (200, sound())
+    [line] = lines([entry_view(done)], [], "", "", whole=True)
+    shown = [block.text for block in line.blocks]
+    assert shown[:3] == ["Call ringing", "main: pressed 0", "Transferred to Mei"]
+    assert {"Answered by Mei", "Talked to Mei for 1 min"} <= set(shown)
+    assert [text for text in shown if "min" in text][-1] == "Ended after 2 min 6 s"
+    assert any(block.kind == "link" and blob in block.url for block in line.blocks)
     [words] = [step["text"] for step in steps(done).values() if "transcript" in step]
     assert words.endswith("no transcript: no provider configured")
     # Only now may it go at Twilio.
