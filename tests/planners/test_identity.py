@@ -87,7 +87,7 @@ async def test_who_is_only_known_by_phone_is_told_to_be_answered_elsewhere(
     await hub.give(Event(key="call", address=caller, name="call.ringing"), channel="phone")
     [customer] = await hub.all(Customer)
     parts = (Text(text="hello"),)
-    refused = await hub.command("reply", customer=customer.id, address=str(caller), parts=parts)
+    refused = await hub.command("reply", customer=customer.id, parts=parts)
     assert (refused.state, refused.error) == ("refused", "unsupported")
     assert refused.detail == "phone sends nothing: answer on another channel"
 
