@@ -113,7 +113,9 @@ class Event(Draft, tag="event", frozen=True, kw_only=True):
 class AmendmentKind(StrEnum):
     EDIT = "edit"  # data.parts
     RECALL = "recall"
-    CALL = "call"  # data.step, data...
+    # data.step; data.event = what the feed is told (call.answered); data.final = terminal;
+    # data.text = a line for people; data.parts = parts of an event entry; data.transcript
+    CALL = "call"
     MEDIA = "media"  # data.index, data.media
     MOVE = "move"  # data.conversation: made by a split only
     STATE = "state"  # delivery state: made from receipts and outcomes only

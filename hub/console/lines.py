@@ -142,7 +142,7 @@ def _line(entry: EntryView, customer: str, base: str) -> Line:
             at=entry.at,
             channel=entry.channel,
             hue=hue(entry.channel),
-            blocks=(Block(kind="text", text=_event_text(entry)),),
+            blocks=(Block(kind="text", text=_event_text(entry)), *_grown(entry, base)),
         )
     note = entry.kind == "note"
     state, tone, why = _state(entry.delivery) if entry.direction is Direction.OUT else ("", "", "")
@@ -186,10 +186,26 @@ def _event_text(entry: EntryView) -> str:
     return f"{words}: {told}" if isinstance(told, str) and told else words
 
 
+def _grown(entry: EntryView, base: str) -> Iterable[Block]:
+    """Yield what an event has become since: the steps of a call, and what was recorded of it."""
+    steps = entry.data.get("call")
+    if isinstance(steps, dict):
+        known = [step for step in steps.values() if isinstance(step, dict)]
+        in_order = sorted(known, key=lambda each: (each.get("final") is True, str(each.get("at"))))
+        for step in in_order:
+            if isinstance(step.get("text"), str):
+                yield Block(kind="hint", text=step["text"])
+    for part in entry.parts:
+        if not isinstance(part, Text):
+            yield from _part(part, entry.id, base)
+
+
 def _blocks(entry: EntryView, base: str) -> tuple[Block, ...]:
     if entry.recalled:
         return (Block(kind="hint", text="This message was recalled."),)
     shown = [block for part in entry.parts for block in _part(part, entry.id, base)]
+    if entry.event and isinstance(entry.data.get("text"), str):
+        shown.append(Block(kind="hint", text=entry.data["text"]))
     return tuple(shown) or (Block(kind="hint", text="(empty)"),)
 
 

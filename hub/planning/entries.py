@@ -5,6 +5,7 @@ Everything here changes the workspace only and never waits; see :mod:`hub.planni
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -153,6 +154,17 @@ _TOLD = {
 }
 
 
+_CALL_EVENT = re.compile(r"call\.[a-z_]{1,40}\Z")
+
+
+def _told_as(amendment: AmendmentDoc) -> str | None:
+    """Return the feed's type of a change; a step of a call may name one: ``call.answered``."""
+    named = amendment.data.get("event")
+    if amendment.kind == AmendmentKind.CALL and isinstance(named, str):
+        return named if _CALL_EVENT.match(named) else _TOLD[AmendmentKind.CALL]
+    return _TOLD.get(AmendmentKind(amendment.kind))
+
+
 def folded(ws: Workspace, rules: Rules, entry: Entry, amendment: AmendmentDoc) -> Entry:
     """Fold one amendment into an entry and tell the feed if that changed something."""
     after = fold(entry, [amendment])
@@ -161,9 +173,9 @@ def folded(ws: Workspace, rules: Rules, entry: Entry, amendment: AmendmentDoc) -
     if _became_visible(rules, entry, after):
         after = replace(after, seq=ws.next_seq(after.thread or ""))
     ws.put(after)
-    if amendment.kind == AmendmentKind.EDIT:
+    if amendment.kind in (AmendmentKind.EDIT, AmendmentKind.CALL):
         media_jobs(ws, rules, after, fresh=False)
-    kind = _TOLD.get(AmendmentKind(amendment.kind))
+    kind = _told_as(amendment)
     if kind is None:
         seen_only = amendment.data.get("by") == "agent"
         kind = "message.seen" if seen_only else "message.delivery_changed"

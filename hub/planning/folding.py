@@ -10,7 +10,10 @@ amendment       aspect               effect
 edit            content              parts are replaced, ``rev`` counts up
 recall          content (terminal)   parts are taken away, ``recalled`` is set
 state           delivery or seen     delivery state, code and reason
-call            call.<step>          data of the step is kept under ``data.call``
+call            call.<step>          data of the step is kept under ``data.call``; one with
+                                     ``final`` outranks others; ``parts`` of the steps are the
+                                     parts of an event; a ``transcript`` {ref, text, by} goes to
+                                     the audio part of that vendor_ref
 media           media.<which>        the media of one part is replaced, now and after an edit;
                                      kept under ``data.media``, by vendor_ref if it has one
 move            conversation         the entry is in another conversation
@@ -28,7 +31,7 @@ from msgspec.structs import replace
 from hub.documents import AmendmentDoc, Delivery, Entry, Fold
 from hub.planning.media import referenced
 from normalizer.drafts import AmendmentKind, DeliveryState
-from normalizer.parts import MEDIA_PARTS, AnyPart, Media
+from normalizer.parts import MEDIA_PARTS, AnyPart, Audio, Media, Transcript
 
 STATE_RANK = {
     DeliveryState.RECEIVED: 0,
@@ -101,7 +104,7 @@ def _rank(kind: AmendmentKind, data: dict[str, Any]) -> int:
         return 1
     if kind is AmendmentKind.STATE:
         return STATE_RANK[DeliveryState(data["state"])] + _ROUND * int(data.get("round", 0))
-    return 0
+    return int(kind is AmendmentKind.CALL and data.get("final") is True)
 
 
 def _apply(entry: Entry, kind: AmendmentKind, amendment: AmendmentDoc) -> Entry:
@@ -124,13 +127,37 @@ def _apply(entry: Entry, kind: AmendmentKind, amendment: AmendmentDoc) -> Entry:
             return replace(entry, delivery=told)
         case AmendmentKind.CALL:
             calls = {**entry.data.get("call", {}), data.get("step", ""): data}
-            return replace(entry, data={**entry.data, "call": calls})
+            told_of = replace(entry, data={**entry.data, "call": calls})
+            return replace(told_of, parts=_call_parts(told_of, calls))
         case AmendmentKind.MEDIA:
             known = {**entry.data.get("media", {}), _which_media(data): data["media"]}
             parts = _with_media(entry.parts, known)
             return replace(entry, parts=parts, data={**entry.data, "media": known})
         case AmendmentKind.MOVE:
             return replace(entry, conversation=data["conversation"])
+
+
+def _call_parts(entry: Entry, calls: dict[str, dict[str, Any]]) -> tuple[AnyPart, ...]:
+    """Return the parts that an entry has with these steps of its call."""
+    parts = entry.parts
+    if entry.kind == "event":
+        found = [calls[step].get("parts", ()) for step in sorted(calls)]
+        grown = [msgspec.convert(each, tuple[AnyPart, ...]) for each in found]
+        parts = tuple(part for each in grown for part in each)
+        parts = _with_media(referenced(parts), entry.data.get("media", {}))
+    said = {}
+    for step in sorted(calls):
+        told = calls[step].get("transcript")
+        if isinstance(told, dict) and told.get("ref"):
+            said[told["ref"]] = Transcript(
+                text=str(told.get("text", "")), by=str(told.get("by", ""))
+            )
+    return tuple(
+        replace(part, transcript=said[part.media.vendor_ref])
+        if isinstance(part, Audio) and part.media.vendor_ref in said
+        else part
+        for part in parts
+    )
 
 
 def _which_media(data: dict[str, Any]) -> str:

@@ -82,7 +82,11 @@ def ensure_address(
     if imported:
         return share(ws, doc, customer, imported, at)
     after = doc
-    if channel and (doc.channel, doc.account) != (channel, account):
+    if (
+        channel
+        and (doc.channel, doc.account) != (channel, account)
+        and _answers(rules, doc, channel)
+    ):
         after = replace(after, channel=channel, account=account)
     if profile is not None and _tells_more(doc.profile, profile):
         after = replace(after, profile=profile)
@@ -96,6 +100,12 @@ def ensure_address(
         customer = replace(customer, name=name, seen_at=seen_at)
         ws.put(customer)
     return after, customer
+
+
+def _answers(rules: Rules, doc: AddressDoc, channel: str) -> bool:
+    """Say whether answers go by ``channel`` from now on: who calls a number that is also texted
+    is answered by text, because a channel that sends nothing cannot be answered on."""
+    return bool(rules.capabilities(channel).sends) or not rules.capabilities(doc.channel).sends
 
 
 def _tells_more(known: Profile | None, told: Profile) -> bool:

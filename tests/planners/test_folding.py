@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -14,7 +15,16 @@ from hub.documents import AmendmentDoc, Entry
 from hub.planning.folding import STATE_RANK, fold
 from normalizer.drafts import AmendmentKind, DeliveryState
 from normalizer.model import Direction
-from normalizer.parts import AnyPart, Image, Media, MediaState, Text, plain_text
+from normalizer.parts import (
+    AnyPart,
+    Audio,
+    Image,
+    Media,
+    MediaState,
+    Text,
+    Transcript,
+    plain_text,
+)
 
 AT = datetime(2024, 3, 1, tzinfo=UTC)
 PARTS: tuple[AnyPart, ...] = (
@@ -198,6 +208,54 @@ def test_media_without_a_reference_is_found_by_its_place() -> None:
     folded = fold(ENTRY, [amendment(AmendmentKind.MEDIA, index=2, media=fetched("blb_1", None))])
     blobs = [part.media.blob for part in folded.parts if isinstance(part, Image)]
     assert blobs == [None, "blb_1"]
+
+
+RECORDED = {
+    "step": "recording",
+    "parts": [{"type": "audio", "media": {"vendor_ref": "RE1", "state": "pending"}}],
+}
+WRITTEN = {"step": "transcript", "transcript": {"ref": "RE1", "text": "您好", "by": "acme"}}
+HEARD = {"step": "path_1", "parts": [{"type": "text", "text": "订单", "source": "asr"}]}
+
+
+def test_a_call_grows_parts_files_and_words_in_any_order() -> None:
+    """What its steps bring, by the steps' names; the file that came and what was said in it."""
+    changes = [
+        amendment(AmendmentKind.CALL, 2, **HEARD),
+        amendment(AmendmentKind.CALL, 3, **RECORDED),
+        amendment(AmendmentKind.MEDIA, 4, index=1, media=fetched("blb_1", "RE1")),
+        amendment(AmendmentKind.CALL, 5, **WRITTEN),
+        amendment(AmendmentKind.CALL, 6, step="ended"),
+    ]
+    call = replace(ENTRY, kind="event", parts=())
+    for order in permutations(changes):
+        folded = fold(call, order)
+        words, sound = folded.parts
+        assert isinstance(words, Text)
+        assert isinstance(sound, Audio)
+        assert (sound.media.blob, sound.media.state) == ("blb_1", MediaState.READY)
+        assert sound.transcript == Transcript(text="您好", by="acme")
+        assert folded.rev == 0, "it was not edited"
+
+
+def test_a_transcript_goes_to_the_sound_of_a_message_and_leaves_its_parts_alone() -> None:
+    sound = Audio(media=Media(vendor_ref="RE1", blob="blb_1"))
+    message = replace(ENTRY, parts=(*PARTS, sound))
+    step = amendment(AmendmentKind.CALL, parts=[text("not here")], **WRITTEN)
+    folded = fold(message, [step])
+    assert folded.parts[:-1] == PARTS
+    assert folded.parts[-1] == replace(sound, transcript=Transcript(text="您好", by="acme"))
+
+
+def test_a_final_state_of_a_call_is_not_overtaken() -> None:
+    """Callbacks come in any order: by the vendor's number, and what is final wins in any case."""
+    changes = [
+        amendment(AmendmentKind.CALL, 2, seq=3, step="leg", state="completed", final=True),
+        amendment(AmendmentKind.CALL, 3, seq=9, step="leg", state="in-progress"),
+        amendment(AmendmentKind.CALL, 4, seq=1, step="leg", state="ringing"),
+    ]
+    for order in permutations(changes):
+        assert fold(ENTRY, order).data["call"]["leg"]["state"] == "completed"
 
 
 def test_an_erased_entry_stays_as_it_is() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from msgspec.structs import replace
 
 from hub.documents import AddressDoc, Conversation, Customer, Entry, FeedRow, Link
 from hub.planning.identity import address_id
 from normalizer.addresses import Address
-from normalizer.drafts import Evidence, Identity, Profile
+from normalizer.drafts import Event, Evidence, Identity, Profile
 from normalizer.model import Trust
 from normalizer.parts import Text
 from tests.planners.harness import PlannerHarness, said, somebody
@@ -52,6 +53,43 @@ async def merge(hub: PlannerHarness, other: str, into: str) -> str:
 
 async def undo(hub: PlannerHarness, ident: str) -> None:
     await hub.done("unlink", link=ident)
+
+
+# --- where answers go -----------------------------------------------------------------------------
+
+
+async def test_a_channel_that_sends_nothing_does_not_take_answers_from_one_that_does(
+    hub: PlannerHarness,
+) -> None:
+    """Who texts and then calls from one number is answered by text; who writes last, there."""
+    caller = Address(scheme="tel", kind="e164", id="+8613800138000")
+    call = Event(key="call", address=caller, name="call.ringing")
+    texted = replace(said("li", "1"), address=caller)
+
+    async def answered_by() -> str:
+        [known] = [each for each in await hub.all(AddressDoc) if each.scheme == "tel"]
+        return known.channel
+
+    await hub.give(call, channel="phone")
+    assert await answered_by() == "phone"
+    await hub.give(texted, channel="chat")
+    assert await answered_by() == "chat"
+    await hub.give(replace(call, key="again"), channel="phone")
+    assert await answered_by() == "chat"
+    await hub.give(replace(texted, key="2"), channel="board")
+    assert await answered_by() == "board"
+
+
+async def test_who_is_only_known_by_phone_is_told_to_be_answered_elsewhere(
+    hub: PlannerHarness,
+) -> None:
+    caller = Address(scheme="tel", kind="e164", id="+8613800138000")
+    await hub.give(Event(key="call", address=caller, name="call.ringing"), channel="phone")
+    [customer] = await hub.all(Customer)
+    parts = (Text(text="hello"),)
+    refused = await hub.command("reply", customer=customer.id, parts=parts)
+    assert (refused.state, refused.error) == ("refused", "unsupported")
+    assert refused.detail == "phone sends nothing: answer on another channel"
 
 
 # --- linking -----------------------------------------------------------------------------------

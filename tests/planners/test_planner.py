@@ -290,6 +290,44 @@ async def test_a_recalled_message_stays_recalled(hub: PlannerHarness) -> None:
     assert entry.parts == ()
 
 
+async def test_a_step_of_a_call_names_the_event_that_the_feed_is_told(hub: PlannerHarness) -> None:
+    """A screen can pop when a call is answered, not when it is over; other names stay inside."""
+    call = Event(key="call", address=somebody("li"), name="call.ringing", vendor_ids=("CA1",))
+    await hub.give(call, channel="phone")
+    for step, event in (("answered", "call.answered"), ("a", "customer.erased"), ("b", None)):
+        change = Amendment(
+            key=step,
+            target=Target(vendor_id="CA1"),
+            kind=AmendmentKind.CALL,
+            data={"step": step, **({"event": event} if event else {})},
+        )
+        await hub.give(change, channel="phone")
+    told = [kind for kind in await hub.told() if kind.startswith(("call.", "customer.erased"))]
+    assert told == ["call.ringing", "call.answered", "call.changed", "call.changed"]
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_recording_of_a_call_is_fetched_into_its_entry(
+    hub: PlannerHarness, early: bool
+) -> None:
+    """One job for the file, whether its step came after the call's entry or before."""
+    call = Event(key="call", address=somebody("li"), name="call.ringing", vendor_ids=("CA1",))
+    part = {"type": "audio", "media": {"vendor_ref": "RE1", "state": "pending"}}
+    change = Amendment(
+        key="recorded",
+        target=Target(vendor_id="CA1"),
+        kind=AmendmentKind.CALL,
+        data={"step": "recorded", "parts": [part]},
+    )
+    for draft in (change, call) if early else (call, change):
+        await hub.give(draft, channel="phone")
+    await hub.give(change, channel="phone")
+    [entry] = await hub.all(Entry)
+    assert [part.media.vendor_ref for part in entry.parts] == ["RE1"]  # type: ignore[union-attr]
+    [job] = [job for job in await hub.all(Job) if job.kind == "media"]
+    assert (job.entry, job.args["ref"]) == (entry.id, "RE1")
+
+
 async def test_the_call_goes_on_in_its_entry(hub: PlannerHarness) -> None:
     call = Event(key="call", address=somebody("li"), name="call.started", vendor_ids=("CA1",))
     await hub.give(call, channel="phone")

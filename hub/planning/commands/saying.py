@@ -223,6 +223,8 @@ def refuse_unsayable(rules: Rules, channel: str, parts: tuple[AnyPart, ...]) -> 
     can = rules.capabilities(channel)
     if not parts:
         raise Refusal("bad-request", "an answer needs at least one part", 422)
+    if not can.sends:
+        raise Refusal("unsupported", f"{channel} sends nothing: answer on another channel", 422)
     if len(parts) > can.max_parts:
         raise Refusal("unsupported", f"{channel} takes at most {can.max_parts} parts", 422)
     for part in parts:
