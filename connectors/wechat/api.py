@@ -158,7 +158,13 @@ class Api:
         raise Refusal(number, words)
 
 
-def refuse_status(response: aiohttp.ClientResponse, lost: type[Failure]) -> None:
+def refuse_status(
+    response: aiohttp.ClientResponse,
+    lost: type[Failure],
+    *,
+    whose: str = "WeChat",
+    look_at: str = "api_url",
+) -> None:
     """Raise for every status but 200: those that proxies and overloaded servers answer with."""
     status = response.status
     if status == 200:
@@ -166,16 +172,17 @@ def refuse_status(response: aiohttp.ClientResponse, lost: type[Failure]) -> None
     if status == 429:
         wait = response.headers.get("Retry-After", "")
         seconds = float(wait) if wait.isascii() and wait.isdigit() and len(wait) < 8 else 60.0
-        raise RateLimited("WeChat asks to wait", retry_after=min(seconds, MAX_WAIT_S), code="429")
+        raise RateLimited(f"{whose} asks to wait", retry_after=min(seconds, MAX_WAIT_S), code="429")
     if status == 503:
-        raise Temporary("WeChat takes nothing at the moment (status 503)", code="503")
+        raise Temporary(f"{whose} takes nothing at the moment (status 503)", code="503")
     if status >= 500:
-        raise lost(f"WeChat failed with status {status}", code=str(status))
+        raise lost(f"{whose} failed with status {status}", code=str(status))
     if status in (401, 403, 404, 407):
         raise Misconfigured(
-            f"{response.url.host} answered {status}: look at api_url, and at proxies between"
+            f"{response.url.host} answered {status}: look at {look_at}, and at proxies between",
+            code=str(status),
         )
-    raise Rejected(f"WeChat answered with status {status}", code=str(status))
+    raise Rejected(f"{whose} answered with status {status}", code=str(status))
 
 
 async def read_bounded(response: aiohttp.ClientResponse) -> bytes:

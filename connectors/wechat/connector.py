@@ -120,6 +120,9 @@ class WechatConnector(Connector[WechatSettings]):
     async def send(self, message: Outgoing) -> Accepted:
         return await self._sending.send(message)
 
+    def sends_needed(self, message: Outgoing) -> int:
+        return composing.calls_for(message)
+
     async def templates(self) -> Sequence[Template]:
         settings = self.account.settings
         return await templates.listed(self._api, subscriptions=settings.subscription_templates)

@@ -72,7 +72,7 @@ class TokenSource:
             async with self._context.http.request(
                 method, url, data=data, headers=sent, timeout=TIMEOUT, allow_redirects=False
             ) as response:
-                refuse_status(response, Temporary)
+                self._refuse_status(response)
                 said = msgspec.json.decode(await read_bounded(response))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             said = None
@@ -81,6 +81,12 @@ class TokenSource:
         if not isinstance(said, dict):
             raise Temporary("no access token can be had: the answer is no JSON object")
         return said
+
+    def _refuse_status(self, response: aiohttp.ClientResponse) -> None:
+        if self._settings.token_server:
+            look_at = "token_server and token_server_auth"
+            refuse_status(response, Temporary, whose="token_server", look_at=look_at)
+        refuse_status(response, Temporary)
 
 
 def _fetched(said: Mapping[str, Any], whose: str) -> Fetched:
