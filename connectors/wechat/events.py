@@ -213,7 +213,7 @@ READERS: dict[str, Read] = {
     "subscribe_msg_popup_event": _permissions("SubscribeMsgPopupEvent"),
     "subscribe_msg_change_event": _permissions("SubscribeMsgChangeEvent"),
     "subscribe_msg_sent_event": subscription_sent,
-    "user_info_modified": _privacy("contact.profile_changed"),
+    "user_info_modified": _privacy("profile.changed"),
     "user_authorization_revoke": _privacy("contact.authorization_revoked"),
     "kf_create_session": _session(
         "console.session_began", "WeChat's own console took this conversation over"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from connectors.wechat import errors
 from connectors.wechat.api import Api, Refusal
 from normalizer.drafts import Profile
+from normalizer.outcomes import Misconfigured
 
 INFO = "/cgi-bin/user/info"
 NOBODY = "微信用户"
@@ -25,6 +27,10 @@ async def profile_of(api: Api, openid: str) -> Profile | None:
         said = await api.get(INFO, openid=openid, lang="zh_CN")
     except Refusal as refusal:
         raise api.failure(refusal) from None
+    except Misconfigured as failure:
+        if failure.code not in {str(number) for number in errors.NOT_ALLOWED}:
+            raise
+        return _profile({}, openid)  # accounts that are not verified may not ask
     return _profile(said, openid)
 
 

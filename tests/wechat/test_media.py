@@ -152,3 +152,9 @@ async def test_a_stranger_is_unreachable() -> None:
     async with at_work() as (ours, _, _):
         with pytest.raises(Unreachable, match="no such person"):
             await ours.fetch_profile(ADDRESS)
+
+
+async def test_without_the_right_to_ask_somebody_still_has_a_name() -> None:
+    async with at_work() as (ours, vendor, _):
+        vendor.trouble = ["error:48001"]
+        assert await ours.fetch_profile(ADDRESS) == Profile(name="微信用户0001")

@@ -391,7 +391,7 @@ TABLE: dict[str, tuple[str, AnyDraft]] = {
     ),
     "a profile changed": (
         happened("user_info_modified", f"<OpenID>{OPENID}</OpenID>"),
-        event("user_info_modified:", "contact.profile_changed"),
+        event("user_info_modified:", "profile.changed"),
     ),
     "the vendor's console took over": (
         happened("kf_create_session", "<KfAccount>kf1@shop</KfAccount>"),
