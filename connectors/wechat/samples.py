@@ -14,28 +14,27 @@ from hub import Clock, Request, Sample
 ACCOUNT = "gh_hub000001"
 OPENID = "oHubUser0001"
 
-# Name: what the push has beside its sender and its time.
+# Name: what the push has beside its sender and its time. Each has a number of its own every second.
 PUSHES: Mapping[str, str] = {
-    "text": "<MsgType>text</MsgType><Content><![CDATA[你好😀]]></Content>"
-    "<MsgId>24307213612345678</MsgId>",
+    "text": "<MsgType>text</MsgType><Content><![CDATA[你好😀]]></Content><MsgId>{id}</MsgId>",
     "image": "<MsgType>image</MsgType><PicUrl><![CDATA[http://mmbiz.qpic.cn/a/0]]></PicUrl>"
-    "<MediaId><![CDATA[m-1Pc]]></MediaId><MsgId>24307213612345679</MsgId>",
+    "<MediaId><![CDATA[m-1Pc]]></MediaId><MsgId>{id}</MsgId>",
     "voice": "<MsgType>voice</MsgType><MediaId><![CDATA[m-7Qx]]></MediaId>"
     "<Format><![CDATA[amr]]></Format><Recognition><![CDATA[我的订单还没发货。]]></Recognition>"
-    "<MsgId>24307213612345699</MsgId>",
+    "<MsgId>{id}</MsgId>",
     "location": "<MsgType>location</MsgType><Location_X>31.230416</Location_X>"
     "<Location_Y>121.473701</Location_Y><Scale>16</Scale>"
-    "<Label><![CDATA[上海市黄浦区]]></Label><MsgId>24307213612345700</MsgId>",
+    "<Label><![CDATA[上海市黄浦区]]></Label><MsgId>{id}</MsgId>",
     "menu_option": "<MsgType>text</MsgType><Content>不满意</Content>"
-    "<bizmsgmenuid>102</bizmsgmenuid><MsgId>24307213612345701</MsgId>",
+    "<bizmsgmenuid>102</bizmsgmenuid><MsgId>{id}</MsgId>",
     "scan_follow": "<MsgType>event</MsgType><Event>subscribe</Event>"
     "<EventKey><![CDATA[qrscene_门店_12]]></EventKey><Ticket><![CDATA[gQH8]]></Ticket>",
     "click": "<MsgType>event</MsgType><Event>CLICK</Event><EventKey>orders</EventKey>",
     "template_receipt": "<MsgType>event</MsgType><Event>TEMPLATESENDJOBFINISH</Event>"
-    "<MsgID>3087340101</MsgID><Status><![CDATA[failed:user block]]></Status>",
+    "<MsgID>{id}</MsgID><Status><![CDATA[failed:user block]]></Status>",
     "console_takes_over": "<MsgType>event</MsgType><Event>kf_create_session</Event>"
     "<KfAccount>kf1@shop</KfAccount>",
-    "unknown": "<MsgType>hologram</MsgType><MsgId>24307213612345702</MsgId>",
+    "unknown": "<MsgType>hologram</MsgType><MsgId>{id}</MsgId>",
 }
 
 
@@ -43,8 +42,15 @@ def signed(settings: WechatSettings, clock: Clock) -> Sequence[Sample]:
     """Return every push, and the console's try of the address, signed with the first secrets."""
     return [
         handshake(settings, clock),
-        *(push(settings, clock, name, body_of(settings, clock, PUSHES[name])) for name in PUSHES),
+        *(
+            push(settings, clock, name, body_of(settings, clock, _numbered(clock, name)))
+            for name in PUSHES
+        ),
     ]
+
+
+def _numbered(clock: Clock, name: str) -> str:
+    return PUSHES[name].replace("{id}", f"{_time(clock)}{list(PUSHES).index(name):07d}")
 
 
 def body_of(settings: WechatSettings, clock: Clock, inner: str, *, sender: str = OPENID) -> bytes:
