@@ -192,6 +192,20 @@ async def test_a_customer_writes_and_is_answered_within_what_wechat_allows(shop:
     assert len({first.id, lost, sent.id}) == 3
     assert vendor.issued == 1
 
+    # Another system that takes the token away again and again is told of in the account's state.
+    for _ in range(2):
+        vendor.expire()
+        await shop.answers("by template", "delivered", **template)
+    vendor.expire()
+    await shop.answered("by template", **template)
+
+    async def told() -> bool:
+        account = await shop.hub.get("/api/v1/accounts/wechat:shop")
+        shown = str(account)
+        return "misconfigured" in shown and "another system refreshes this token" in shown
+
+    await shop.hub.until("the account's state", told)
+
 
 async def the_token_is_served_to_its_scope_and_no_other(shop: Shop) -> None:
     url = "/api/v1/x/wechat/shop/token"
