@@ -57,6 +57,7 @@ from hub.plugin_host.loop_watch import LoopWatch
 from hub.preparing import Preparer
 from hub.presence import Presence
 from hub.probe import survives
+from hub.public_url import configured_url
 from hub.route_choice import RouteChooser
 from hub.router import Batch, Router
 from hub.services import HubServices
@@ -267,6 +268,7 @@ class Hub:
             reply_wait_s=settings.reply_wait_s,
             default_region=settings.default_region,
             fetcher=fetcher,
+            public_url=configured_url(settings),
         )
         self._spawn(self.services.listen_to_signals(), "signals")
 
@@ -333,6 +335,7 @@ class Hub:
                     structlog.get_logger(plugin).bind(account=account.name),
                     account.channel,
                     account.key,
+                    mount=kind.mount,
                 ),
             )
             for lacking in connector.check_settings():
@@ -593,6 +596,7 @@ class Hub:
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         if not self.web.public_url:
             self.web.public_url = self.url
+        self.services.public_url = self.web.public_url
 
     async def _open_doors(self) -> None:
         self.doors.open(list(self.connectors.values()), list(self.backends.values()))

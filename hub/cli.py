@@ -33,7 +33,7 @@ from hub.planning.rules import Refusal
 from hub.plugin_host import PluginError, PluginHost
 from hub.replay import redrive, replay_unrouted
 from hub.settling import Settling
-from hub.simulate import simulate_channel
+from hub.simulate import Played, simulate_channel
 from hub.space import SpaceKeyError
 from hub.spool import SpoolError
 from hub.store.interface import StoreError
@@ -416,19 +416,31 @@ def signin(config_path: Path, name: str, url: str) -> None:
 @cli.command()
 @_config_option
 @click.argument("channel")
-@click.option("--to", "url", required=True, help="The running hub, e.g. http://127.0.0.1:8080.")
+@click.option(
+    "--to", "url", default="", help="The running hub; by default where the file says it listens."
+)
 @click.option("--account", default="", help="The account's key; the channel's first by default.")
 @click.option("--sample", default="", help="Which of the connector's samples; all by default.")
 def simulate(config_path: Path, channel: str, url: str, account: str, sample: str) -> None:
-    """Send correctly signed vendor requests, made from the connector's samples, to a hub."""
+    """Send correctly signed vendor requests, made from the connector's samples, to a hub.
+
+    Prints each sample's name with the status and answer that it got; fails if one was refused.
+    """
 
     async def send() -> bool:
-        good = True
+        refused: list[Played] = []
         config = _load(config_path)
-        async for name, status, text in simulate_channel(config, channel, url, account, sample):
-            click.echo(f"{name}: HTTP {status} {text}")
-            good &= status < 300
-        return good
+        async for played in simulate_channel(config, channel, url, account, sample):
+            click.echo(str(played))
+            refused += [played] if played.refused else []
+        if refused:
+            click.echo(
+                f"{len(refused)} refused. Signed with this file's secrets for"
+                f" {refused[0].signed_url}: does the running hub have the same account, the same"
+                " secrets and this public_url? Its log says why (request_refused).",
+                err=True,
+            )
+        return not refused
 
     if not _run(send()):
         sys.exit(1)

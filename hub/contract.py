@@ -315,7 +315,12 @@ class Connector(abc.ABC, Generic[S]):
         return ()
 
     def samples(self, clock: Clock) -> Sequence[Sample]:
-        """Return correctly signed requests, for the contract suite and ``omniline simulate``."""
+        """Return correctly signed requests, for the contract suite and ``omniline simulate``.
+
+        Handshakes are samples too: a GET with its query, and ``drafts=0``. A scheme that covers
+        the URL signs ``context.public_url`` with the sample's path and query behind it, and puts
+        the whole into ``Request.url``.
+        """
         return ()
 
     async def check(self) -> Sequence[str]:

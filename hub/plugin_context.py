@@ -59,6 +59,7 @@ class Services(Protocol):
     clock: Clock
     key: SpaceKey
     http: aiohttp.ClientSession
+    public_url: str
 
     async def fetch(
         self,
@@ -107,6 +108,11 @@ class Services(Protocol):
     def on_signal(
         self, topic: str, listener: Callable[[Mapping[str, Any]], None]
     ) -> Callable[[], None]: ...
+
+
+def door_path(mount: str, channel: str, account: str) -> str:
+    """Return where an account's door is, below the hub's URL."""
+    return f"/in/{channel}/{account}" if mount == "in" else f"/{mount}/{account}"
 
 
 class PluginContext:
@@ -213,11 +219,28 @@ class ConnectorContext(PluginContext):
     """Handed to every connector: the context of its plugin, for one account."""
 
     def __init__(
-        self, plugin: str, services: Services, log: Any, channel: str, account: str
+        self,
+        plugin: str,
+        services: Services,
+        log: Any,
+        channel: str,
+        account: str,
+        *,
+        mount: str = "in",
     ) -> None:
         super().__init__(plugin, services, log)
         self._channel = channel
         self._account = account
+        self._door = door_path(mount, channel, account)
+
+    @property
+    def public_url(self) -> str:
+        """The URL of this account's door as the vendor calls it, without a slash at its end.
+
+        What :attr:`hub.Request.url` starts with: for status callbacks, and for samples of a
+        scheme that signs the URL. It follows ``hub.public_url``, so ask for it when it is needed.
+        """
+        return f"{self._services.public_url}{self._door}"
 
     def _state_id(self, name: str) -> str:
         return f"account/{self._channel}/{self._account}/{name}"

@@ -26,6 +26,7 @@ from hub.planning.rules import Refusal
 from hub.plugin_context import ConnectorContext, Services
 from hub.plugin_host import PluginHost
 from hub.preparing import encode_drafts
+from hub.public_url import configured_url
 from hub.space import space_key
 from hub.store.interface import Store, StoreError
 from normalizer.addresses import canonical
@@ -265,10 +266,11 @@ def offline_connectors(config: Config, key: SpaceKey) -> Mapping[tuple[str, str]
             continue
         context = ConnectorContext(
             host.connector_plugin(account.channel),
-            cast("Services", _KeyOnly(key)),
+            cast("Services", _KeyOnly(key, configured_url(config.hub))),
             structlog.get_logger(account.channel),
             account.channel,
             account.key,
+            mount=kind.mount,
         )
         settings = parse_settings(kind.settings, account.settings, account.name)
         connectors[(account.channel, account.key)] = kind(
@@ -283,6 +285,7 @@ def offline_connectors(config: Config, key: SpaceKey) -> Mapping[tuple[str, str]
 class _KeyOnly:
     """All that ``parse``, which is pure, may need of the hub."""
 
-    def __init__(self, key: SpaceKey) -> None:
+    def __init__(self, key: SpaceKey, public_url: str) -> None:
         self.key = key
         self.clock = SystemClock()
+        self.public_url = public_url

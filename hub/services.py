@@ -48,7 +48,9 @@ class HubServices:
         reply_wait_s: float,
         default_region: str = "CN",
         fetcher: SafeFetcher | None = None,
+        public_url: str = "",
     ) -> None:
+        self.public_url = public_url
         self.store = store
         self.key = key
         self.clock = clock

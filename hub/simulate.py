@@ -6,46 +6,87 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import aiohttp
+import msgspec
 import structlog
+from yarl import URL
 
 from hub.clock import SystemClock
 from hub.config import Config, parse_settings
-from hub.contract import Account, Connector
+from hub.contract import Account, Connector, Sample
 from hub.ids import SpaceKey
-from hub.plugin_context import ConnectorContext, Services
+from hub.plugin_context import ConnectorContext, Services, door_path
 from hub.plugin_host import PluginHost
+from hub.public_url import configured_url, listening_url
 from hub.space import space_key
 from hub.store.interface import StoreError
 
+ANSWER_S = 30
+SHOWN_CHARS = 200
+
+
+class Played(msgspec.Struct, frozen=True, kw_only=True):
+    """One sample that was sent, and what the hub said to it."""
+
+    name: str
+    method: str
+    signed_url: str  # as the vendor would have called it
+    status: int
+    answer: str
+
+    @property
+    def refused(self) -> bool:
+        return not 200 <= self.status < 300
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.method} HTTP {self.status} {self.answer}".rstrip()
+
 
 async def simulate_channel(
-    config: Config, channel: str, url: str, account: str, sample: str
-) -> AsyncIterator[tuple[str, int, str]]:
-    """Send samples; yield (name, HTTP status, answer) for each.
+    config: Config, channel: str, to: str = "", account: str = "", sample: str = ""
+) -> AsyncIterator[Played]:
+    """Send an account's samples to the hub at ``to``, by default to where it listens.
 
-    Raises StoreError when the channel, the account or the sample is not there.
+    They are signed for the URL under which the world reaches the hub: ``hub.public_url``, or
+    ``to`` where none is configured. Raises StoreError when the channel, the account, the sample
+    or the hub's address is not there, and aiohttp's errors when the hub does not answer.
     """
-    connector = _connector(config, channel, account)
-    base = url.rstrip("/")
-    place = f"/in/{channel}/{connector.account.key}"
-    if connector.mount != "in":
-        place = f"/{connector.mount}/{connector.account.key}"
-    samples = [each for each in connector.samples(SystemClock()) if sample in ("", each.name)]
-    if not samples:
+    if not to and config.hub.port == 0:
+        raise StoreError("hub.port is 0, so the file does not say where the hub is: add --to URL")
+    base = (to or listening_url(config.hub)).rstrip("/")
+    signed_for = config.hub.public_url or to.rstrip("/") or configured_url(config.hub)
+    connector = _connector(config, channel, account, signed_for)
+    found = [each for each in connector.samples(SystemClock()) if sample in ("", each.name)]
+    if not found:
         raise StoreError(f"the channel {channel} has no sample {sample or 'at all'}")
-    async with aiohttp.ClientSession() as session:
-        for each in samples:
-            request = each.request
-            target = f"{base}{place}{request.path}"
-            if request.query_string:
-                target += f"?{request.query_string}"
-            async with session.request(
-                request.method, target, data=request.body, headers=dict(request.headers)
-            ) as answer:
-                yield each.name, answer.status, (await answer.text())[:200]
+    door = base + door_path(connector.mount, channel, connector.account.key)
+    timeout = aiohttp.ClientTimeout(total=ANSWER_S)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        for each in found:
+            yield await _play(session, door, connector.context.public_url, each)
 
 
-def _connector(config: Config, channel: str, account: str) -> Connector[Any]:
+async def _play(
+    session: aiohttp.ClientSession, door: str, signed_for: str, sample: Sample
+) -> Played:
+    request = sample.request
+    query = f"?{request.query_string}" if request.query_string else ""
+    async with session.request(
+        request.method,
+        URL(f"{door}{request.path}{query}", encoded=True),  # signatures are over the raw query
+        data=request.body or None,
+        headers=dict(request.headers),
+        allow_redirects=False,
+    ) as answer:
+        return Played(
+            name=sample.name,
+            method=request.method,
+            signed_url=request.url or f"{signed_for}{request.path}{query}",
+            status=answer.status,
+            answer=" ".join((await answer.text(errors="replace")).split())[:SHOWN_CHARS],
+        )
+
+
+def _connector(config: Config, channel: str, account: str, signed_for: str) -> Connector[Any]:
     host = PluginHost.for_config(config)
     host.discover(config.hub.plugin_modules)
     kind = host.connectors().get(channel)
@@ -57,19 +98,28 @@ def _connector(config: Config, channel: str, account: str) -> Connector[Any]:
     settings = parse_settings(kind.settings, found[0].settings, found[0].name)
     context = ConnectorContext(
         host.connector_plugin(channel),
-        cast("Services", _KeyOnly(space_key(config.hub))),
+        cast("Services", _Signing(space_key(config.hub), signed_for)),
         structlog.get_logger(channel),
         channel,
         found[0].key,
+        mount=kind.mount,
     )
     return kind(
-        Account(channel=channel, key=found[0].key, label=found[0].label, settings=settings), context
+        Account(
+            channel=channel,
+            key=found[0].key,
+            label=found[0].label,
+            settings=settings,
+            insecure=found[0].insecure,
+        ),
+        context,
     )
 
 
-class _KeyOnly:
-    """Samples are signed with the account's secrets; the hub's key is all that they may need."""
+class _Signing:
+    """Samples are signed with the account's secrets; of the hub they need its key and URL."""
 
-    def __init__(self, key: SpaceKey) -> None:
+    def __init__(self, key: SpaceKey, public_url: str) -> None:
         self.key = key
         self.clock = SystemClock()
+        self.public_url = public_url

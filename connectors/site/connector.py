@@ -211,7 +211,7 @@ class SiteConnector(Connector[SiteSettings]):
             name=name,
             request=Request(
                 method="POST",
-                url=f"https://hub.example/site/{self.account.key}{path}",
+                url=f"{self.context.public_url}{path}",
                 path=path,
                 headers=headers,
                 body=msgspec.json.encode({"parts": [{"type": "text", "text": text}]}),

@@ -17,6 +17,7 @@ from hub.ids import SpaceKey
 from hub.importing.found import ImportProblem
 from hub.plugin_context import ConnectorContext, Services
 from hub.plugin_host import PluginHost
+from hub.public_url import configured_url
 from hub.store.interface import BlobStore, Store, Table
 
 CONNECT_S = 10
@@ -63,8 +64,15 @@ class _Services:
     """What a connector may use that only reads the past: no intake, no commands, no signals."""
 
     def __init__(
-        self, store: Store, key: SpaceKey, clock: Clock, http: aiohttp.ClientSession, imported: str
+        self,
+        store: Store,
+        key: SpaceKey,
+        clock: Clock,
+        http: aiohttp.ClientSession,
+        imported: str,
+        public_url: str,
     ) -> None:
+        self.public_url = public_url
         self.store = _Store(store, imported)
         self.key = key
         self.clock = clock
@@ -91,7 +99,7 @@ async def connector_for(
     timeout = aiohttp.ClientTimeout(total=TOTAL_S, connect=CONNECT_S)
     async with aiohttp.ClientSession(timeout=timeout) as http:
         plugin = host.connector_plugin(account.channel)
-        services = _Services(store, key, clock, http, imported)
+        services = _Services(store, key, clock, http, imported, configured_url(config.hub))
         connector = kind(
             Account(
                 channel=account.channel,
@@ -106,6 +114,7 @@ async def connector_for(
                 structlog.get_logger(plugin).bind(account=account.name),
                 account.channel,
                 account.key,
+                mount=kind.mount,
             ),
         )
         yield connector

@@ -25,7 +25,7 @@ What does not apply is said with its reason: ``exempt = {"webhook": "it is polle
 are in :data:`EXEMPTIONS`. There is more to say about a scheme:
 
 ================  =================================================================================
-``signs_url``     the signature covers the URL
+``signs_url``     the signature covers the URL, ``context.public_url`` and what is behind it
 ``signs_path``    a secret path stands where others have a signature
 ``signed_spans``  a method: the signature covers a part of the body only
 ``ahead_s``       how far in the future a signed time may be, if not as far as ``window_s``

@@ -95,7 +95,9 @@ class FakeServices:
         http: aiohttp.ClientSession | None = None,
         on_command: OnCommand | None = None,
         private_hosts: Sequence[str] = (),
+        public_url: str = "https://hub.example",
     ) -> None:
+        self.public_url = public_url
         self.store: Store = MemoryStore() if store is None else store
         self.clock: Clock = FakeClock() if clock is None else clock
         self.key = SpaceKey(b"a key for tests, 32 bytes long.." * 2) if key is None else key
@@ -119,10 +121,12 @@ class FakeServices:
         """Return the context that ``plugin_started`` and the plugin's backends get."""
         return PluginContext(plugin, self, structlog.get_logger(plugin))
 
-    def connector_context(self, channel: str, account: str, plugin: str = "") -> ConnectorContext:
+    def connector_context(
+        self, channel: str, account: str, plugin: str = "", *, mount: str = "in"
+    ) -> ConnectorContext:
         """Return the context that a connector's account gets."""
         return ConnectorContext(
-            plugin or channel, self, structlog.get_logger(channel), channel, account
+            plugin or channel, self, structlog.get_logger(channel), channel, account, mount=mount
         )
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from hub.testing import ConnectorContract, FakeVendor
+from hub.testing.samples.form import SampleForm
 from hub.testing.samples.held import SampleHeld
 from hub.testing.samples.hint import SampleHint
 from hub.testing.samples.poll import SamplePoll
@@ -28,6 +29,20 @@ class TestSampleWebhook(ConnectorContract):
     window_s = WINDOW_S
     golden = GOLDEN / "webhook.json"
     exempt = {"recipient": "it sends into a list"}
+
+
+class TestSampleForm(ConnectorContract):
+    connector = SampleForm
+    settings = {"secret": "the-first-secret"}
+    other_secrets = {"secret": "the-second-secret"}
+    signs_url = True
+    golden = GOLDEN / "form.json"
+    exempt = {
+        "window": "its vendor signs no time",
+        "rotation": "its vendor knows a single secret",
+        "refusals": "what is no form is told so",
+        "unknown": "its vendor has no types of messages",
+    }
 
 
 class TestSamplePoll(ConnectorContract):

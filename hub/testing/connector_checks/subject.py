@@ -72,7 +72,8 @@ class Subject:
             insecure=insecure,
         )
         services = services or FakeServices()
-        return self.connector(account, services.connector_context(channel, ACCOUNT))
+        mount = self.connector.mount
+        return self.connector(account, services.connector_context(channel, ACCOUNT, mount=mount))
 
     def forged(self, sample: Sample) -> list[tuple[str, Request]]:
         """Return (what was changed, request) for everything that must be refused."""

@@ -27,6 +27,7 @@ from hub.testing.connector_checks.subject import (
     secrets_of,
     texts_of,
 )
+from hub.testing.services import FakeServices
 from normalizer.addresses import AddressError
 from normalizer.drafts import AnyDraft, Message
 from normalizer.keys import KeyMissing, dedupe_key
@@ -70,6 +71,24 @@ class WebhookChecks(Subject):
             assert set(sample.signed_headers) <= set(sample.request.headers), (
                 f"{sample.name}: a signed header is not in the request (names in lower case)"
             )
+
+    def test_a_signed_url_is_that_of_the_accounts_door(self) -> None:
+        """What was signed for another hub's URL is refused: samples ask context.public_url."""
+        self.needs_webhook()
+        if not self.signs_url:
+            pytest.skip("exempt: its signature does not cover the URL")
+        connector = self.make_connector()
+        elsewhere = self.make_connector(services=FakeServices(public_url="https://b.example/hub"))
+        for sample in self.all_samples(elsewhere):
+            self._genuine(elsewhere, sample)
+            request, theirs = sample.request, elsewhere.context.public_url
+            query = f"?{request.query_string}" if request.query_string else ""
+            assert request.url == f"{theirs}{request.path}{query}", (
+                f"{sample.name}: signed for {request.url}, and its door is {theirs}"
+            )
+            ours = f"{connector.context.public_url}{request.path}{query}"
+            answer = believed(connector, replace(request, url=ours), sample.name)
+            assert isinstance(answer, Refused), f"{sample.name}: believed under another URL"
 
     def test_verify_and_parse_are_pure(self) -> None:
         """The same bytes give equal drafts: again, a day later, and in another process."""

@@ -1,0 +1,1 @@
+"""What all channels of vendors share: simulated vendors, and many pushes at once."""
