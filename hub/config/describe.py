@@ -135,7 +135,7 @@ mongo_url = {{ env = "MONGO_URL" }}
 channel = "wechat"
 key = "shop"
 label = "Shop on WeChat"
-token = {{ file = "secrets/wechat-token" }}   # the channel's own setting
+tokens = [{{ file = "secrets/wechat-token" }}]   # the channel's own setting
 
 [[backends]]
 type = "zammad"

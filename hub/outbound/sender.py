@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +22,7 @@ import structlog
 from msgspec.structs import replace
 
 from hub.clock import Clock
-from hub.contract import Connector, Outgoing
+from hub.contract import Connector, Outgoing, Template
 from hub.documents import AddressDoc, Entry, Job
 from hub.jobs import Obsolete, Paused, Result
 from hub.notifications.gate import may_leave
@@ -29,7 +30,9 @@ from hub.outbound.gate import AccountGate, pause_s
 from hub.outbound.ledger import Ledger, Spent
 from hub.outbound.loading import outgoing
 from hub.outbound.quotas import Counted, counters
+from hub.outbound.templates import Templates
 from hub.outbound.windows import open_windows, passes_closed
+from hub.planning.rules import Refusal
 from hub.store.interface import Store, StoreError
 from normalizer.addresses import AddressError, parse_address
 from normalizer.capabilities import Capabilities
@@ -48,6 +51,8 @@ from normalizer.parts import AnyPart
 
 log = structlog.get_logger(__name__)
 
+WINDOW_CODES = frozenset({"window_closed", "window_spent"})
+TEMPLATES_NAMED, TITLE_CHARS = 5, 30
 QUOTA_WAIT = timedelta(minutes=15)  # a period that ends sooner is waited for
 
 _RECALLED: Result = {
@@ -79,6 +84,7 @@ class Sender:
         self._gate = gate
         self._fit = fit
         self._ledger = Ledger(store)
+        self._templates = Templates(clock)
 
     async def run(self, job: Job) -> Result | None:
         try:
@@ -96,7 +102,7 @@ class Sender:
             if self._fit is not None:
                 parts = await self._fit(message.parts, connector.capabilities, entry.channel)
                 message = replace(message, parts=parts)
-            await self._admit(connector.capabilities, entry, address, message, holder(job))
+            await self._admit(connector, entry, address, message, holder(job))
         except StoreError as error:  # nothing has left the hub yet
             raise Temporary(str(error)) from error
         return _told(await self._send(connector, message, job), job)
@@ -106,6 +112,12 @@ class Sender:
             async with self._called(connector, message):
                 return await connector.send(message)
         except OutcomeUnknown:
+            raise
+        except Unsupported as refused:
+            await self._ledger.give_back(holder(job))
+            templates_only = not (message.template or connector.capabilities.sends)
+            if templates_only and (fitting := await self._fitting(connector)):
+                raise Unsupported(f"{refused.reason}. {fitting}", code=refused.code) from None
             raise
         except Failure:
             await self._ledger.give_back(holder(job))
@@ -176,29 +188,36 @@ class Sender:
 
     async def _admit(
         self,
-        can: Capabilities,
+        connector: Connector[Any],
         entry: Entry,
         address: AddressDoc,
         message: Outgoing,
         holds: str,
     ) -> None:
-        """Take a place in a window and in every quota. Raises Unreachable or Paused."""
+        """Take its places in a window and in every quota. Raises Unreachable or Paused."""
+        can = connector.capabilities
         if not can.windows and not can.quotas:
             return
+        needs = max(1, connector.sends_needed(message))
         held = await self._ledger.taken_by(holds)
         now = self._clock.now()
         quotas = counters(can, entry.channel, entry.account, address.id, now)
         wanted = [each.counter.id for each in quotas]
         try:
-            window = await self._window(can, entry, address, message, holds, held)
+            window = await self._window(can, entry, address, message, needs, holds, held)
             if window:
                 wanted.append(window)
             for quota in quotas:
-                await self._quota(quota, entry, holds, held)
-        except (Unreachable, Paused):
+                await self._quota(quota, entry, needs, holds, held)
+        except Paused:
             await self._ledger.give_back(holds)
             raise
-        if held - set(wanted):  # of an attempt that surely was not sent, in a period before
+        except Unreachable as refused:
+            await self._ledger.give_back(holds)
+            if refused.code in WINDOW_CODES and (fitting := await self._fitting(connector)):
+                raise Unreachable(f"{refused.reason}. {fitting}", code=refused.code) from None
+            raise
+        if held.keys() - set(wanted):  # of an attempt that surely was not sent, before
             await self._ledger.give_back(holds, but=wanted)
 
     async def _window(
@@ -207,10 +226,11 @@ class Sender:
         entry: Entry,
         address: AddressDoc,
         message: Outgoing,
+        needs: int,
         holds: str,
-        held: set[str],
+        held: Counter[str],
     ) -> str:
-        """Return the counter in which the send has a place, "" where nothing is counted."""
+        """Return the counter in which the send has its places, "" where nothing is counted."""
         if not can.windows:
             return ""
         now = self._clock.now()
@@ -218,14 +238,23 @@ class Sender:
             return ""
         opened = open_windows(can, address, entry.channel, entry.account, now)
         for each in opened:
-            if each.counter is not None and each.counter.id in held:
+            if each.counter is not None and held[each.counter.id] >= needs:
                 return each.counter.id
         for each in opened:
             if each.counter is None:
                 return ""
-            with suppress(Spent):
-                await self._ledger.take(holds, each.counter)
+            try:
+                for _ in range(needs - held[each.counter.id]):
+                    await self._ledger.take(holds, each.counter)
                 return each.counter.id
+            except Spent:
+                held[each.counter.id] = needs  # whatever was taken of it is given back
+        if opened and needs > 1:
+            raise Unreachable(
+                f"this answer takes {needs} messages, and {entry.channel} allows fewer until this"
+                " person does something: make it shorter, or wait for that",
+                code="window_spent",
+            )
         if opened:
             raise Unreachable(
                 f"{entry.channel} allows no more messages until this person does something:"
@@ -238,12 +267,27 @@ class Sender:
             code="window_closed",
         )
 
-    async def _quota(self, counted: Counted, entry: Entry, holds: str, held: set[str]) -> None:
-        counter, quota = counted.counter, counted.quota
-        if counter.id in held:
-            return
+    async def _fitting(self, connector: Connector[Any]) -> str:
+        """Say which templates may leave where nothing else does; "" where there are none."""
+        can = connector.capabilities
+        if not can.templates or (can.windows and not passes_closed(can, template=True)):
+            return ""
         try:
-            await self._ledger.take(holds, counter)
+            listed = await self._templates.of(connector)
+        except Refusal:  # logged there; the answer is refused with or without them
+            return ""
+        named = [_named(template) for template in listed[:TEMPLATES_NAMED]]
+        more = len(listed) - len(named)
+        told = ", ".join(named) + (f" and {more} more" if more else "")
+        return f"Templates may still go: {told}" if named else ""
+
+    async def _quota(
+        self, counted: Counted, entry: Entry, needs: int, holds: str, held: Counter[str]
+    ) -> None:
+        counter, quota = counted.counter, counted.quota
+        try:
+            for _ in range(needs - held[counter.id]):
+                await self._ledger.take(holds, counter)
         except Spent as spent:
             left = counter.ends - self._clock.now()
             said = f"the quota {quota.name} of {entry.channel}:{entry.account} is used up"
@@ -276,6 +320,12 @@ class Sender:
                 f"the account {entry.channel}:{entry.account} is not configured here", 60.0
             )
         return connector
+
+
+def _named(template: Template) -> str:
+    """Return a template's name, and the start of what it says where the name is but an id."""
+    title = template.preview.partition("\n")[0][:TITLE_CHARS].strip()
+    return f"{template.name} ({title})" if title else template.name
 
 
 def holder(job: Job) -> str:

@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
+from hub.contract import Template
 from hub.documents import Entry, EntrySender, Reservation
 from hub.jobs import Paused
 from hub.outbound import AccountGate, Sender
@@ -118,6 +119,51 @@ async def test_a_template_passes_a_closed_window_and_costs_no_place(way: Way) ->
     (sent,) = way.chat.sent
     assert (sent.template, sent.language, sent.params) == ("hi", "zh", {"who": "Li"})
     assert await way.taken() == []
+
+
+async def test_a_closed_window_names_the_templates_that_may_still_go(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of them, with what they say; and without any, or if they cannot be had, none."""
+    listed = [Template(name=f"T{n}", preview=f"Order {n}\n{{x}}") for n in range(7)]
+
+    async def templates() -> list[Template]:
+        if not listed:
+            raise Temporary("the vendor is busy")
+        return listed
+
+    monkeypatch.setattr(way.chat, "templates", templates)
+    way.can(windows=(replace(TALK, templates_pass=True),), templates=True)
+    await way.put(ADDRESS)
+    with pytest.raises(Unreachable, match=r"may still go: T0 \(Order 0\), .* and 2 more") as told:
+        await way.sender.run(SEND)
+    assert told.value.code == "window_closed"
+    listed.clear()
+    way.world.clock.advance(61)
+    with pytest.raises(Unreachable) as untold:
+        await way.sender.run(SEND)
+    assert "Templates" not in untold.value.reason
+    way.can(windows=(TALK,), templates=True)  # where templates do not pass, none is named
+    with pytest.raises(Unreachable) as shut:
+        await way.sender.run(SEND)
+    assert "Templates" not in shut.value.reason
+
+
+async def test_an_account_that_sends_templates_only_names_them(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def templates() -> list[Template]:
+        return [Template(name="shipped")]
+
+    monkeypatch.setattr(way.chat, "templates", templates)
+    way.can(templates=True)
+    way.chat.before = [Unsupported("templates only"), Unsupported("no such part")]
+    way.chat.capabilities = replace(way.chat.capabilities, sends=frozenset())  # type: ignore[misc]
+    with pytest.raises(Unsupported, match=r"only\. Templates may still go: shipped"):
+        await way.sender.run(SEND)
+    way.can(templates=True)
+    with pytest.raises(Unsupported, match=r"no such part\Z"):
+        await way.sender.run(SEND)
 
 
 async def test_a_template_is_refused_where_there_are_none(way: Way) -> None:
@@ -452,3 +498,36 @@ async def test_the_connector_is_told_whether_a_person_wrote_it(
     await way.put(replace(ANSWER, data={}, **changes))
     await way.sender.run(SEND)
     assert way.chat.sent[0].automatic is automatic
+
+
+# --- an answer of several messages ---------------------------------------------------------------
+
+
+async def test_an_answer_of_several_messages_takes_as_many_places_or_none(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two places for the first; the next one finds too few, and leaves the last to a third."""
+    way.can(windows=(replace(TALK, sends=3),))
+    monkeypatch.setattr(way.chat, "sends_needed", lambda message: 2)
+    await way.sender.run(SEND)
+    assert await way.taken() == [f"window {holder(SEND)}"] * 2
+    with pytest.raises(Unreachable, match="takes 2 messages") as refused:
+        await way.sender.run(replace(SEND, id="job_2"))
+    assert refused.value.code == "window_spent"
+    assert await way.taken() == [f"window {holder(SEND)}"] * 2
+    monkeypatch.setattr(way.chat, "sends_needed", lambda message: 1)
+    await way.sender.run(replace(SEND, id="job_3"))
+    assert len(way.chat.sent) == 2
+
+
+async def test_a_second_attempt_takes_only_the_places_that_it_lacks(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way.can(windows=(TALK,), quotas=(DAY,))
+    monkeypatch.setattr(way.chat, "sends_needed", lambda message: 2)
+    way.chat.after = [OutcomeUnknown("no answer")]
+    with pytest.raises(OutcomeUnknown):
+        await way.sender.run(SEND)
+    await way.sender.run(SEND)  # a person said that it did not arrive
+    assert len([each for each in await way.taken() if each.startswith("window")]) == 2
+    assert len([each for each in await way.taken() if each.startswith("quota")]) == 2

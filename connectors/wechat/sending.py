@@ -1,0 +1,154 @@
+"""One attempt to send an answer: customer-service messages, templates, subscription messages.
+
+All files are given to WeChat before the first message leaves, so that what can fail fails while
+nothing was sent. WeChat numbers customer-service messages nowhere and drops no repetitions, so an
+answer that was lost leaves the outcome unknown; and so does a failure between two messages of one
+answer, because the first of them has arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+
+from connectors.wechat import errors
+from connectors.wechat.api import Api, Refusal
+from connectors.wechat.composing import Piece, Upload, compose
+from connectors.wechat.settings import WechatSettings
+from connectors.wechat.templates import subscription_id
+from connectors.wechat.texts import clean
+from hub import ConnectorContext, Outgoing, StoreError
+from normalizer.addresses import parse_address
+from normalizer.outcomes import Accepted, Failure, OutcomeUnknown, Rejected, Temporary, Unsupported
+
+SEND = "/cgi-bin/message/custom/send"
+TEMPLATE = "/cgi-bin/message/template/send"
+SUBSCRIPTION = "/cgi-bin/message/subscribe/bizsend"
+PASSIVE_ONLY = (
+    "this account has not the right to answer: customers get passive_reply, within 5 seconds of"
+    " their message, and templates. Take another channel, or have the account verified and set"
+    ' rights = "customer_service"'
+)
+# Names as WeChat wants them: the type by the suffix, and nothing but ASCII in the header.
+SUFFIXES = {
+    "image/jpeg": "jpg",
+    "image/png": "png",
+    "image/gif": "gif",
+    "audio/amr": "amr",
+    "audio/mpeg": "mp3",
+    "audio/mp3": "mp3",
+    "video/mp4": "mp4",
+}
+KEY_BYTES = 64
+
+
+class Sending:
+    """The way out of one account."""
+
+    def __init__(self, settings: WechatSettings, context: ConnectorContext, api: Api) -> None:
+        self._settings = settings
+        self._context = context
+        self._api = api
+
+    async def send(self, message: Outgoing) -> Accepted:
+        """Send once. Raises a Failure; OutcomeUnknown when part of it or all may have arrived."""
+        to = parse_address(message.address).id
+        if message.template:
+            return await self._by_template(message, to)
+        if self._settings.rights == "passive":
+            raise Unsupported(PASSIVE_ONLY, code="passive_only")
+        pieces = compose(message)
+        bodies = [await self._body(to, piece) for piece in pieces]
+        for number, (piece, body) in enumerate(zip(pieces, bodies, strict=True)):
+            try:
+                await self._one(to, piece, body)
+            except Failure as failure:
+                if number == 0:
+                    raise
+                raise OutcomeUnknown(
+                    f"{number} of the {len(pieces)} messages of this answer have arrived, and then"
+                    f" it failed: {failure.reason}. Send the customer the rest in new words",
+                    code="partly_sent",
+                ) from failure
+        return Accepted(at=self._context.clock.now())
+
+    # --- customer-service messages ---------------------------------------------------------------
+
+    async def _one(self, to: str, piece: Piece, body: Mapping[str, Any]) -> None:
+        try:
+            await self._api.post(SEND, body, sends=True)
+        except Refusal as refusal:
+            if refusal.number == errors.DUPLICATE:
+                return
+            if piece.upload is None:
+                raise self._api.failure(refusal) from None
+        else:
+            return
+        again = await self._body(to, piece)  # WeChat lost the file: it is given once more
+        try:
+            await self._api.post(SEND, again, sends=True)
+        except Refusal as refusal:
+            raise self._api.failure(refusal) from None
+
+    async def _body(self, to: str, piece: Piece) -> Mapping[str, Any]:
+        content = dict(piece.content)
+        if piece.upload is not None:
+            content["media_id"] = ident = await self._uploaded(piece.upload)
+            if piece.kind == "video":
+                content["thumb_media_id"] = ident  # a still of its own is not needed (unverified)
+        body: dict[str, Any] = {"touser": to, "msgtype": piece.kind, piece.kind: content}
+        if self._settings.kf_account:
+            body["customservice"] = {"kf_account": self._settings.kf_account}
+        return body
+
+    async def _uploaded(self, upload: Upload) -> str:
+        media = upload.media
+        if media.blob is None:
+            raise Rejected(f"the file {media.name or 'of this answer'} is not in the store")
+        try:
+            data = await self._context.blobs.read(media.blob)
+        except StoreError as error:
+            raise Temporary(f"a file of this answer cannot be read: {error}") from error
+        name = f"{upload.kind}.{SUFFIXES[media.mime]}"
+
+        def form() -> aiohttp.FormData:
+            made = aiohttp.FormData()
+            made.add_field("media", data, filename=name, content_type=media.mime)
+            return made
+
+        try:
+            said = await self._api.upload(upload.kind, form)
+        except Refusal as refusal:
+            raise self._api.failure(refusal) from None
+        ident = said.get("media_id")
+        if not isinstance(ident, str) or not ident:
+            raise Temporary("WeChat took the file and gave no media_id")
+        return ident
+
+    # --- what the vendor approved ----------------------------------------------------------------
+
+    async def _by_template(self, message: Outgoing, to: str) -> Accepted:
+        """Send a template. Its msgid is what its receipt will name."""
+        data = {name: {"value": clean(value)} for name, value in message.params.items()}
+        body: dict[str, Any] = {"touser": to, "template_id": message.template, "data": data}
+        path = TEMPLATE
+        if subscription := subscription_id(message.template):
+            body["template_id"], path = subscription, SUBSCRIPTION
+        elif len(message.key.encode()) <= KEY_BYTES:
+            body["client_msg_id"] = message.key  # drops repetitions for ten minutes (unverified)
+        try:
+            said = await self._api.post(path, body, sends=True)
+        except Refusal as refusal:
+            if refusal.number == errors.DUPLICATE:
+                return Accepted(at=self._context.clock.now())
+            raise self._api.failure(refusal) from None
+        return Accepted(vendor_ids=_msgid(said), at=self._context.clock.now())
+
+
+def _msgid(said: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the number of a template message; it is 64 bits wide, as text or as number."""
+    ident = said.get("msgid", "")
+    known = isinstance(ident, int | str) and not isinstance(ident, bool) and ident != ""
+    return (str(ident),) if known else ()

@@ -1,0 +1,257 @@
+"""The access token: one for each account, shared by all processes, fetched by one of them.
+
+It is kept, sealed, in the account's state, which changes by compare-and-swap only. Whoever fetches
+a new one holds a lease there meanwhile; everybody else waits for what that brings. WeChat renews
+by itself: ``stable_token`` gives the same token to all who ask until five minutes before its end.
+
+A token that WeChat refuses is dropped only if it still is the one that is kept: of fifty calls
+that were refused with it, in any number of processes, one fetches and the others find the new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import os
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from msgspec.structs import replace
+
+from connectors.wechat.errors import ANOTHER_SYSTEM
+from hub import ConnectorContext, StoreError
+from normalizer.outcomes import Failure, Misconfigured, Temporary
+
+STATE = "access_token"
+RENEW_AT = 0.8  # of its life
+LEASE = timedelta(seconds=15)  # longer than a fetch takes
+WAIT_S = 20.0  # for another process' fetch
+LOOK_EVERY_S = 0.05
+CONTESTED = 3  # refusals of a token that should have held ...
+CONTESTED_WITHIN = timedelta(minutes=10)  # ... in which time
+FORCE_EVERY = timedelta(minutes=75)  # the vendor allows 20 forced renewals a day
+_NONCE = 12
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Fetched(msgspec.Struct, frozen=True, kw_only=True):
+    """What WeChat, or a token server, gave."""
+
+    token: str
+    expires_in: float  # seconds
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """The account's state. ``sealed`` is the token under a key of the space; "" = none."""
+
+    sealed: str = ""
+    renew_at: datetime = _NEVER
+    expires_at: datetime = _NEVER
+    owner: str = ""  # who fetches now ...
+    until: datetime = _NEVER  # ... and until when it is believed to be alive
+    refused: list[datetime] = []  # when tokens were refused before their time
+    forced_at: datetime = _NEVER
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    value: str
+    renew_at: datetime
+    expires_at: datetime
+
+
+Fetch = Callable[[bool], Awaitable[Fetched]]
+"""Ask for a token; True = force a new one."""
+
+
+class Tokens:
+    """One for each account and process."""
+
+    def __init__(self, context: ConnectorContext, fetch: Fetch, *, may_force: bool) -> None:
+        self._context = context
+        self._fetch = fetch
+        self._may_force = may_force
+        self._cipher = AESGCM(context.secret("access_token"))
+        self._owner = os.urandom(12).hex()
+        self._held: Token | None = None
+        self._flight: asyncio.Task[Token] | None = None
+
+    async def current(self) -> str:
+        """Return a token that should hold. Raises a Failure when there is none to be had."""
+        return (await self.held()).value
+
+    async def held(self) -> Token:
+        """The same, with its times."""
+        held = self._held
+        if held is not None and self._now() < held.renew_at:
+            return held
+        return await self._flown("")
+
+    async def replaced(self, refused: str) -> str:
+        """Return another token than the one that WeChat refused.
+
+        Raises Misconfigured where this happens so often that somebody else must be behind it.
+        """
+        if self._held is not None and self._held.value == refused:
+            self._held = None
+        token = await self._flown(refused)
+        if await self.contested():
+            raise Misconfigured(ANOTHER_SYSTEM, code="token_contested")
+        return token.value
+
+    async def contested(self) -> bool:
+        """Whether tokens were refused three times in the last ten minutes, in any process."""
+        kept, _ = await self._load()
+        return len(self._recent(kept)) >= CONTESTED
+
+    async def close(self) -> None:
+        if self._flight is not None and not self._flight.done():
+            self._flight.cancel()
+            await asyncio.gather(self._flight, return_exceptions=True)
+
+    # --- one flight in this process --------------------------------------------------------------
+
+    async def _flown(self, refused: str) -> Token:
+        """Return a token other than ``refused``, from a flight that is under way or a new one."""
+        while True:
+            joined = self._flight is not None and not self._flight.done()
+            if not joined:
+                self._flight = asyncio.create_task(self._obtained(refused))
+                self._flight.add_done_callback(_looked_at)
+            assert self._flight is not None
+            token = await asyncio.shield(self._flight)
+            if token.value != refused or not joined:
+                return token
+
+    # --- one flight among all processes ----------------------------------------------------------
+
+    async def _obtained(self, refused: str) -> Token:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + WAIT_S
+        while True:
+            kept, rev = await self._load()
+            now = self._now()
+            token = self._opened(kept)
+            if token is not None and token.value == refused:
+                token = None
+            if token is not None and now < token.renew_at:
+                self._held = token
+                return token
+            still_good = token is not None and now < token.expires_at
+            if kept.until > now and kept.owner != self._owner:
+                if token is not None and still_good:
+                    return token  # somebody is renewing it; this one holds meanwhile
+                if loop.time() > ends:
+                    raise Temporary("another process of the hub is fetching the access token")
+                await asyncio.sleep(LOOK_EVERY_S)
+                continue
+            leased = self._leased(kept, refused, now)
+            if not await self._store(leased, rev):
+                continue
+            try:
+                fetched = await self._fetched(leased, rev + 1, refused)
+            except Failure as failure:
+                if token is None or not still_good:
+                    raise
+                self._context.log.warning("token_not_renewed", reason=failure.reason)
+                return token
+            if fetched is not None:
+                self._held = fetched
+                return fetched
+
+    def _leased(self, kept: Kept, refused: str, now: datetime) -> Kept:
+        """Return the state with our lease; a token that was refused goes, and is counted."""
+        held = self._opened(kept)
+        dropped = held is not None and held.value == refused
+        told = self._recent(kept)
+        if held is not None and dropped and now < held.expires_at:
+            told = [*told, now]
+        return replace(
+            kept,
+            sealed="" if dropped else kept.sealed,
+            owner=self._owner,
+            until=now + LEASE,
+            refused=told[-CONTESTED:],
+        )
+
+    async def _fetched(self, leased: Kept, rev: int, refused: str) -> Token | None:
+        """Fetch and keep a token; None if our lease ran out and somebody else kept one."""
+        free = replace(leased, owner="", until=_NEVER)
+        forced_at = leased.forced_at
+        try:
+            got = await self._fetch(False)
+            now = self._now()
+            if got.token == refused and self._may_force and now - forced_at > FORCE_EVERY:
+                forced_at = now
+                got = await self._fetch(True)
+        except BaseException:
+            await self._store(free, rev)
+            raise
+        if got.token == refused:
+            await self._store(replace(free, forced_at=forced_at), rev)
+            raise Misconfigured(
+                "WeChat refuses the very token that is handed out for this account: make a new"
+                " AppSecret in the console, or look at token_server",
+                code="token_refused",
+            )
+        now = self._now()
+        life = timedelta(seconds=got.expires_in)
+        token = Token(value=got.token, renew_at=now + life * RENEW_AT, expires_at=now + life)
+        kept = replace(
+            free,
+            sealed=self._sealed(got.token),
+            renew_at=token.renew_at,
+            expires_at=token.expires_at,
+            forced_at=forced_at,
+        )
+        return token if await self._store(kept, rev) else None
+
+    # --- the state -------------------------------------------------------------------------------
+
+    async def _load(self) -> tuple[Kept, int]:
+        try:
+            value, rev = await self._context.state(STATE)
+        except StoreError as error:
+            raise Temporary(f"the access token cannot be read: {error}") from error
+        try:
+            return msgspec.convert(dict(value), Kept), rev
+        except msgspec.ValidationError:
+            self._context.log.warning("token_state_unreadable")
+            return Kept(), rev
+
+    async def _store(self, kept: Kept, rev: int) -> bool:
+        try:
+            return await self._context.set_state(STATE, msgspec.to_builtins(kept), rev)
+        except StoreError as error:
+            raise Temporary(f"the access token cannot be kept: {error}") from error
+
+    def _recent(self, kept: Kept) -> list[datetime]:
+        since = self._now() - CONTESTED_WITHIN
+        return [at for at in kept.refused if at > since]
+
+    def _sealed(self, token: str) -> str:
+        nonce = os.urandom(_NONCE)
+        return base64.b64encode(nonce + self._cipher.encrypt(nonce, token.encode(), None)).decode()
+
+    def _opened(self, kept: Kept) -> Token | None:
+        if not kept.sealed:
+            return None
+        try:
+            sealed = base64.b64decode(kept.sealed)
+            value = self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], None).decode()
+        except (InvalidTag, binascii.Error, ValueError):
+            self._context.log.warning("token_state_unreadable")
+            return None
+        return Token(value=value, renew_at=kept.renew_at, expires_at=kept.expires_at)
+
+    def _now(self) -> datetime:
+        return self._context.clock.now()
+
+
+def _looked_at(flight: asyncio.Task[Token]) -> None:
+    """Take note of a flight's error, so that one that nobody waits for any more is no surprise."""
+    if not flight.cancelled():
+        flight.exception()
