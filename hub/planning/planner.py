@@ -8,7 +8,6 @@ nothing. Nothing here waits; see :mod:`hub.planning.workspace`.
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -172,7 +171,8 @@ def _message(
     kind = "message.received" if incoming else "message.sent"
     entry = append(ws, rules, entry, address, kind, draft.vendor_ids)
     if incoming:
-        _windows(ws, rules, item, address, at, {"message", draft.event})
+        said = "public_message" if draft.public else "message"
+        _windows(ws, rules, item, address, entry, {said, draft.event})
     tickets_for(ws, rules, entry, address.customer or customer.id)
     return True
 
@@ -226,7 +226,7 @@ def _event(ws: Workspace, rules: Rules, item: InboxItem, draft: Event) -> bool:
         source=item.id,
     )
     entry = append(ws, rules, entry, address, draft.name, draft.vendor_ids)
-    _windows(ws, rules, item, address, at, {draft.name})
+    _windows(ws, rules, item, address, entry, {draft.name})
     consents.hear(ws, rules, address, entry, draft.data.get("purpose"))
     return True
 
@@ -236,10 +236,19 @@ def _windows(
     rules: Rules,
     item: InboxItem,
     address: AddressDoc,
-    at: datetime,
+    entry: Entry,
     did: Collection[str],
 ) -> None:
-    note_windows(ws, rules, address.id, channel=item.channel, account=item.account, at=at, did=did)
+    note_windows(
+        ws,
+        rules,
+        address.id,
+        channel=item.channel,
+        account=item.account,
+        at=entry.at,
+        did=did,
+        by=entry.id,
+    )
 
 
 def _thread(ws: Workspace, rules: Rules, address: AddressDoc, key: str) -> tuple[str, bool]:
