@@ -36,6 +36,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     acts: bool = False
     hangs: bool = False
     cuts: bool = False
+    breaks_off: bool = False  # after the body, of which more was promised
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,6 +199,14 @@ class FakeWeibo(FakeVendor):
         if answers.cuts and request.transport is not None:
             request.transport.abort()
         headers = {"Content-Type": "application/json", **answers.headers}
+        if answers.breaks_off:
+            promised = {**headers, "Content-Length": str(len(answers.body) + 1)}
+            response = web.StreamResponse(status=answers.status, headers=promised)
+            await response.prepare(request)
+            await response.write(answers.body)
+            assert request.transport is not None
+            request.transport.close()
+            return response
         return web.Response(status=answers.status, body=answers.body, headers=headers)
 
 
