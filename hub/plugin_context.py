@@ -7,6 +7,7 @@ the timelines of its own addresses.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from hub.clock import Clock
 from hub.documents import AddressDoc, Conversation, Doc, Entry, State
 from hub.ids import SpaceKey
+from hub.signed_links import signed_link
 from hub.store.interface import BlobStore, Store, Table
 from normalizer.addresses import Address, canonical
 from normalizer.drafts import AnyDraft, Event, Message
@@ -151,6 +153,15 @@ class PluginContext:
     @property
     def blobs(self) -> BlobStore:
         return self._services.store.blobs
+
+    def public_link(self, blob: str, valid: timedelta) -> str:
+        """Return a URL under which a stored file can be fetched without a key for a while.
+
+        For vendors that fetch what is to be sent: it is as good as the file itself, so hand it
+        to nobody else. It follows ``hub.public_url``.
+        """
+        until = self.clock.now() + valid
+        return signed_link(self._services.public_url, self._services.key, blob, until)
 
     def documents(self, kind: type[D]) -> Table[D]:
         """Return the table of one of the plugin's own kinds of document.

@@ -31,6 +31,7 @@ from hub.inbox_writer import Overloaded
 from hub.media.sniffing import sniff
 from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
+from hub.signed_links import link_signature, signed_link
 from hub.web import read_body
 from normalizer.media import UNKNOWN_MIME, file_name, mime_type
 
@@ -107,7 +108,6 @@ class Attachments:
         self._people = people
         self._blobs = hub.store.blobs
         self._uploads = hub.store.table(UploadDoc)
-        self._secret = hub.key.derive("api/attachment-links")
         self._reading = 0
 
     def routes(self) -> list[PluginRoute]:
@@ -248,24 +248,18 @@ class Attachments:
         expires_at = (self._hub.clock.now() + timedelta(minutes=wanted.minutes)).replace(
             microsecond=0
         )
-        expires = int(expires_at.timestamp())
-        url = (
-            f"{self._hub.web.public_url}/api/v1/attachments/{ident}/signed"
-            f"?expires={expires}&signature={self._signature(ident, expires)}"
-        )
+        url = signed_link(self._hub.web.public_url, self._hub.key, ident, expires_at)
         return answer(SignedLink(url=url, expires_at=expires_at), 201)
 
     async def signed(self, request: web.Request) -> web.StreamResponse:
         ident = path_id(request, "attachment")
         query = read_query(request, SignedQuery)
-        if not hmac.compare_digest(query.signature, self._signature(ident, query.expires)):
+        signature = link_signature(self._hub.key, ident, query.expires)
+        if not hmac.compare_digest(query.signature, signature):
             raise Refusal("not-found", "this link is not one of ours", 404)
         if query.expires <= self._hub.clock.now().timestamp():
             raise Refusal("cursor-expired", "this link has expired: ask for a new one", 410)
         return await self._send(request, ident, await self._metadata(ident))
-
-    def _signature(self, ident: str, expires: int) -> str:
-        return hmac.new(self._secret, f"{ident}|{expires}".encode(), hashlib.sha256).hexdigest()
 
     async def _metadata(self, ident: str) -> Mapping[str, Any]:
         metadata = await self._blobs.metadata(ident)
