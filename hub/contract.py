@@ -256,6 +256,13 @@ class Connector(abc.ABC, Generic[S]):
         """Send one message, once, or raise one of normalizer.outcomes' failures."""
         raise Unsupported(f"the channel {self.channel} cannot send")
 
+    def sends_needed(self, message: Outgoing) -> int:
+        """Return how many sends of a window or a quota this message takes. Pure; never raises.
+
+        More than 1 where ``send`` makes several messages of it: a long text, a text and a file.
+        """
+        return 1
+
     async def find_sent(self, message: Outgoing) -> Accepted | None:
         """Look up whether a send in doubt arrived. Raise ``Unsupported`` where nobody can say."""
         raise Unsupported(f"the channel {self.channel} cannot look up what was sent")

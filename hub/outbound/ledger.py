@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter as Tally
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -49,12 +50,12 @@ class Ledger:
     def __init__(self, store: Store) -> None:
         self._taken = store.table(Reservation)
 
-    async def taken_by(self, holder: str) -> set[str]:
-        """Return the counters in which a holder has a place."""
-        return {each.counter for each in await self._taken.find({"holder": holder})}
+    async def taken_by(self, holder: str) -> Tally[str]:
+        """Return the counters in which a holder has places, with how many."""
+        return Tally(each.counter for each in await self._taken.find({"holder": holder}))
 
     async def take(self, holder: str, counter: Counter) -> None:
-        """Take a place. Raises :class:`Spent`. The caller knows that the holder has none."""
+        """Take a place. Raises :class:`Spent`. The caller knows how many the holder has."""
         for _ in range(TRIES):
             used = await self._taken.count({"counter": counter.id}, limit=counter.places)
             if used >= counter.places:

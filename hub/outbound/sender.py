@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -96,7 +97,7 @@ class Sender:
             if self._fit is not None:
                 parts = await self._fit(message.parts, connector.capabilities, entry.channel)
                 message = replace(message, parts=parts)
-            await self._admit(connector.capabilities, entry, address, message, holder(job))
+            await self._admit(connector, entry, address, message, holder(job))
         except StoreError as error:  # nothing has left the hub yet
             raise Temporary(str(error)) from error
         return _told(await self._send(connector, message, job), job)
@@ -176,29 +177,31 @@ class Sender:
 
     async def _admit(
         self,
-        can: Capabilities,
+        connector: Connector[Any],
         entry: Entry,
         address: AddressDoc,
         message: Outgoing,
         holds: str,
     ) -> None:
-        """Take a place in a window and in every quota. Raises Unreachable or Paused."""
+        """Take its places in a window and in every quota. Raises Unreachable or Paused."""
+        can = connector.capabilities
         if not can.windows and not can.quotas:
             return
+        needs = max(1, connector.sends_needed(message))
         held = await self._ledger.taken_by(holds)
         now = self._clock.now()
         quotas = counters(can, entry.channel, entry.account, address.id, now)
         wanted = [each.counter.id for each in quotas]
         try:
-            window = await self._window(can, entry, address, message, holds, held)
+            window = await self._window(can, entry, address, message, needs, holds, held)
             if window:
                 wanted.append(window)
             for quota in quotas:
-                await self._quota(quota, entry, holds, held)
+                await self._quota(quota, entry, needs, holds, held)
         except (Unreachable, Paused):
             await self._ledger.give_back(holds)
             raise
-        if held - set(wanted):  # of an attempt that surely was not sent, in a period before
+        if held.keys() - set(wanted):  # of an attempt that surely was not sent, before
             await self._ledger.give_back(holds, but=wanted)
 
     async def _window(
@@ -207,10 +210,11 @@ class Sender:
         entry: Entry,
         address: AddressDoc,
         message: Outgoing,
+        needs: int,
         holds: str,
-        held: set[str],
+        held: Counter[str],
     ) -> str:
-        """Return the counter in which the send has a place, "" where nothing is counted."""
+        """Return the counter in which the send has its places, "" where nothing is counted."""
         if not can.windows:
             return ""
         now = self._clock.now()
@@ -218,14 +222,23 @@ class Sender:
             return ""
         opened = open_windows(can, address, entry.channel, entry.account, now)
         for each in opened:
-            if each.counter is not None and each.counter.id in held:
+            if each.counter is not None and held[each.counter.id] >= needs:
                 return each.counter.id
         for each in opened:
             if each.counter is None:
                 return ""
-            with suppress(Spent):
-                await self._ledger.take(holds, each.counter)
+            try:
+                for _ in range(needs - held[each.counter.id]):
+                    await self._ledger.take(holds, each.counter)
                 return each.counter.id
+            except Spent:
+                held[each.counter.id] = needs  # whatever was taken of it is given back
+        if opened and needs > 1:
+            raise Unreachable(
+                f"this answer takes {needs} messages, and {entry.channel} allows fewer until this"
+                " person does something: make it shorter, or wait for that",
+                code="window_spent",
+            )
         if opened:
             raise Unreachable(
                 f"{entry.channel} allows no more messages until this person does something:"
@@ -238,12 +251,13 @@ class Sender:
             code="window_closed",
         )
 
-    async def _quota(self, counted: Counted, entry: Entry, holds: str, held: set[str]) -> None:
+    async def _quota(
+        self, counted: Counted, entry: Entry, needs: int, holds: str, held: Counter[str]
+    ) -> None:
         counter, quota = counted.counter, counted.quota
-        if counter.id in held:
-            return
         try:
-            await self._ledger.take(holds, counter)
+            for _ in range(needs - held[counter.id]):
+                await self._ledger.take(holds, counter)
         except Spent as spent:
             left = counter.ends - self._clock.now()
             said = f"the quota {quota.name} of {entry.channel}:{entry.account} is used up"

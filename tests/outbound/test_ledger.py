@@ -58,9 +58,9 @@ async def test_giving_back_touches_nobody_else_and_can_spare_a_counter(world: Wo
     await ledger.take("job_1|0", other)
     await ledger.take("job_2|0", TEN)
     await ledger.give_back("job_1|0", but=[TEN.id])
-    assert await ledger.taken_by("job_1|0") == {TEN.id}
+    assert await ledger.taken_by("job_1|0") == {TEN.id: 1}
     await ledger.give_back("job_1|0")
-    assert await ledger.taken_by("job_2|0") == {TEN.id}
+    assert await ledger.taken_by("job_2|0") == {TEN.id: 1}
     assert await ledger.used(TEN) == 1
 
 

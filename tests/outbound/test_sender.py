@@ -452,3 +452,36 @@ async def test_the_connector_is_told_whether_a_person_wrote_it(
     await way.put(replace(ANSWER, data={}, **changes))
     await way.sender.run(SEND)
     assert way.chat.sent[0].automatic is automatic
+
+
+# --- an answer of several messages ---------------------------------------------------------------
+
+
+async def test_an_answer_of_several_messages_takes_as_many_places_or_none(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two places for the first; the next one finds too few, and leaves the last to a third."""
+    way.can(windows=(replace(TALK, sends=3),))
+    monkeypatch.setattr(way.chat, "sends_needed", lambda message: 2)
+    await way.sender.run(SEND)
+    assert await way.taken() == [f"window {holder(SEND)}"] * 2
+    with pytest.raises(Unreachable, match="takes 2 messages") as refused:
+        await way.sender.run(replace(SEND, id="job_2"))
+    assert refused.value.code == "window_spent"
+    assert await way.taken() == [f"window {holder(SEND)}"] * 2
+    monkeypatch.setattr(way.chat, "sends_needed", lambda message: 1)
+    await way.sender.run(replace(SEND, id="job_3"))
+    assert len(way.chat.sent) == 2
+
+
+async def test_a_second_attempt_takes_only_the_places_that_it_lacks(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way.can(windows=(TALK,), quotas=(DAY,))
+    monkeypatch.setattr(way.chat, "sends_needed", lambda message: 2)
+    way.chat.after = [OutcomeUnknown("no answer")]
+    with pytest.raises(OutcomeUnknown):
+        await way.sender.run(SEND)
+    await way.sender.run(SEND)  # a person said that it did not arrive
+    assert len([each for each in await way.taken() if each.startswith("window")]) == 2
+    assert len([each for each in await way.taken() if each.startswith("quota")]) == 2
