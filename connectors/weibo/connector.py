@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import ClassVar
 
 import msgspec
@@ -42,6 +43,7 @@ from normalizer.outcomes import Accepted, Failure, Rejected
 from normalizer.parts import Media
 
 WINDOW_S = 48 * 3600
+LINKS_LIVE = timedelta(days=30)  # of files; nobody says how long Weibo keeps a copy
 
 
 class WeiboConnector(Connector[WeiboSettings]):
@@ -53,6 +55,7 @@ class WeiboConnector(Connector[WeiboSettings]):
     capabilities: ClassVar[Capabilities] = Capabilities(
         sends=composing.SENDS,
         max_text_chars=composing.MOST_TEXT_CHARS,
+        image_types=composing.IMAGE_TYPES,
         profile=True,
         windows=(
             Window(
@@ -151,10 +154,20 @@ class WeiboConnector(Connector[WeiboSettings]):
     # --- and back ------------------------------------------------------------------------------
 
     async def send(self, message: Outgoing) -> Accepted:
-        calls = composing.calls_for(message)
+        calls = composing.calls_for(message, self._link_to)
         uid = parse_address(message.address).id
         await deliver(self._client, self.context, key=message.key, uid=uid, calls=calls)
         return Accepted(at=self.context.clock.now())
+
+    def sends_needed(self, message: Outgoing) -> int:
+        """Return how many of Weibo's messages an answer is: a mention allows one."""
+        try:
+            return len(composing.calls_for(message, self._link_to))
+        except Failure:
+            return 1  # send will say what is wrong
+
+    def _link_to(self, blob: str) -> str:
+        return self.context.public_link(blob, LINKS_LIVE)
 
     # --- life ----------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from connectors.weibo import WeiboConnector
 from connectors.weibo.samples import push_body, signed_query
 from hub import ConnectorContext, Refused, Request
 from hub.documents import Consent, DeadLetter, Entry, InboxItem, Job
+from hub.simulate import simulate_channel
 from normalizer.drafts import DeliveryState
 from normalizer.model import Direction
 from normalizer.parts import Image, MediaState
@@ -53,6 +54,19 @@ class Shop:
         self._count = 0
         self._answers: list[str] = []
         self.fan = FAN
+
+    async def stored(self) -> None:
+        """Wait until the inbox has everything: a busy machine puts some into the spool first."""
+        assert await self.hub.hub.writer.drained(WAIT_S)
+
+    async def routed(self) -> None:
+        """Wait until everything that was acknowledged is in the timeline."""
+        await self.stored()
+
+        async def look() -> bool:
+            return await self.hub.hub.store.table(InboxItem).count({"open": True}) == 0
+
+        await self.until("everything routed", look)
 
     def meets_somebody_new(self) -> None:
         self.fan = str(int(self.fan) + 100)
@@ -205,10 +219,7 @@ async def test_mixed_pushes_delivered_three_times_at_once_are_each_an_entry_once
         told = await asyncio.gather(*(one(*each) for each in deliveries))
         assert set(told) == {(200, b"")}
 
-        async def look() -> bool:
-            return await shop.hub.hub.store.table(InboxItem).count({"open": True}) == 0
-
-        await shop.until("everything routed", look)
+        await shop.routed()
     entries = [each for number in range(7) for each in await shop.entries(str(int(FAN) + number))]
     assert len(entries) == PUSHES
     assert sum(each.public for each in entries) == len(range(3, PUSHES, 6))
@@ -222,12 +233,18 @@ async def _what_is_not_weibos_is_refused_and_nothing_of_it_is_kept(shop: Shop) -
     body, query = shop.body({"text": "genuine"}), shop.query()
     good = await shop.deliver(body, query)
     assert good.status == 200
+    await shop.stored()
     kept = await inbox.count({})
     forged = shop.body({"text": "forged"})
     other = shop.body({"text": "x"}).replace(UID.encode(), b"1000000008")
     old = signed_query(
         shop.connector.account.settings, datetime.fromtimestamp(1_700_000_000, UTC), "1"
     )
+    with pytest.MonkeyPatch.context() as patched, structlog.testing.capture_logs() as logged:
+        patched.setattr(shop.connector, "admit", None)
+        assert (await shop.deliver(forged)).status == 500
+    assert "request_failed" in {each["event"] for each in logged}
+    assert PATH not in repr(logged)
     tries = {
         "another body": await shop.deliver(forged, query),
         "another path": await shop.deliver(forged, path=f"{PATH}x"),
@@ -254,6 +271,7 @@ async def _what_is_not_weibos_is_refused_and_nothing_of_it_is_kept(shop: Shop) -
     with pytest.raises(Refused, match="replayed"):
         await process.admit(process.verify(request))
     assert (await shop.deliver(body, query)).status == 200
+    await shop.stored()
     assert await inbox.count({}) == kept + 1, "a repetition is taken in, and changes nothing"
     for item in await inbox.find({}):
         assert PATH.encode() not in item.raw
@@ -272,6 +290,14 @@ async def _the_url_check_is_answered(shop: Shop) -> None:
     assert (answered.status, answered.body) == (200, b"4242")
     forged = await shop.deliver(shop.body({"text": "forged"}), check)
     assert forged.status == 403
+
+
+async def _every_sample_is_taken_when_it_is_simulated(shop: Shop) -> None:
+    hub = shop.hub.hub
+    played = [each async for each in simulate_channel(hub.config, "weibo", hub.url)]
+    assert len(played) == 16
+    assert not [each for each in played if each.refused]
+    assert played[0].answer == "4242"
 
 
 async def _what_cannot_be_read_is_acknowledged_and_kept(shop: Shop) -> None:
@@ -355,6 +381,9 @@ async def _each_mention_allows_one_answer(shop: Shop) -> None:
     second = await shop.says({"type": "mention", "text": "@某品牌 二", "data": {"key": "2"}})
     assert first.public
     assert first.thread != second.thread
+    long = await shop.state(await shop.answers("长" * 300), DeliveryState.FAILED)
+    assert long.delivery is not None
+    assert "takes 2 messages" in long.delivery.reason
     for text in ("一", "二"):
         await shop.state(await shop.answers(text), DeliveryState.ACCEPTED)
     refused = await shop.state(await shop.answers("三"), DeliveryState.FAILED)
@@ -404,6 +433,7 @@ async def test_what_comes_in_is_weibos_or_nothing(shop: Shop) -> None:
     for holds in (
         _what_is_not_weibos_is_refused_and_nothing_of_it_is_kept,
         _the_url_check_is_answered,
+        _every_sample_is_taken_when_it_is_simulated,
         _what_cannot_be_read_is_acknowledged_and_kept,
         _a_picture_is_fetched_with_the_receivers_reference,
     ):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from connectors.weibo.composing import MOST_TEXT_CHARS
 from connectors.weibo.delivering import SentDoc
 from connectors.weibo.errors import TokenRefused, failure_of, read_error
 from connectors.weibo.tokens import TRY_AGAIN_S
-from hub import Answered, Outgoing, StoreError
+from hub import Outgoing, StoreError
 from hub.testing import FakeServices, Mood
 from hub.testing.clock import START, FakeClock
 from normalizer.outcomes import (
@@ -34,9 +35,12 @@ from normalizer.parts import (
     AnyPart,
     Button,
     Card,
+    File,
+    Image,
     Link,
     Location,
     Media,
+    QuickReplies,
     Text,
 )
 from tests.weibo.fake_weibo import TOKEN, Answers, FakeWeibo, error
@@ -111,9 +115,12 @@ UNSAYABLE: Sequence[tuple[AnyPart, type[Failure]]] = (
     (Card(title="two", buttons=(Button(label="a", url="https://a.example"),) * 2), Unsupported),
     (
         Card(title="x", image=Media(), buttons=(Button(label="a", url="https://a.example"),)),
-        Unsupported,
+        Rejected,
     ),
+    (Image(media=Media(vendor_ref="1")), Rejected),
     (Link(url="javascript:alert(1)"), Rejected),
+    (Link(url="http://[x"), Rejected),
+    (QuickReplies(replies=(Button(label="yes"),)), Unsupported),
 )
 
 
@@ -121,19 +128,51 @@ UNSAYABLE: Sequence[tuple[AnyPart, type[Failure]]] = (
 async def test_what_weibo_has_no_word_for_is_refused_before_anything_is_sent(
     shop: WeiboConnector, weibo: FakeWeibo, part: AnyPart, kind: type[Failure]
 ) -> None:
-    assert isinstance(await fails(shop, answer("with it", part)), kind)
+    message = answer("with it", part)
+    assert isinstance(await fails(shop, message), kind)
+    assert shop.sends_needed(message) == 1
     assert not weibo.calls
 
 
-async def test_an_answer_to_a_mention_is_one_message(
-    shop: WeiboConnector, weibo: FakeWeibo
+async def test_files_are_articles_that_lead_to_the_hubs_copy(
+    shop: WeiboConnector, weibo: FakeWeibo, services: FakeServices
 ) -> None:
-    asked = Answered(entry="ent_0", at=START, data={"mention": "4967"})
-    failure = await fails(shop, answer("长" * 300, answers=asked))
-    assert failure.code == "mention_one_reply"
+    """Public, signed, and good for 30 days; a picture is shown, other files are a link."""
+    await shop.send(
+        answer(
+            Image(media=Media(blob="b1", mime="image/png")),
+            File(media=Media(blob="b2", name="发票.pdf")),
+        )
+    )
+    (taken,) = weibo.taken
+    picture, invoice = taken.data["articles"]
+    ends = int((START + timedelta(days=30)).timestamp())
+    place = f"https://hub.example/api/v1/attachments/b1/signed?expires={ends}&signature="
+    assert picture["url"] == picture["image"]
+    assert picture["url"].startswith(place)
+    assert (picture["display_name"], invoice["display_name"]) == ("图片", "发票.pdf")
+    assert "/b2/signed?" in invoice["url"]
+    assert invoice["image"] == ""
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://localhost", "http://10.1.2.3"])
+async def test_a_hub_without_a_public_address_sends_no_files(
+    weibo: FakeWeibo, services: FakeServices, url: str
+) -> None:
+    services.public_url = url
+    shop = make_connector(weibo.settings, services=services)
+    failure = await fails(shop, answer(Image(media=Media(blob="b1", mime="image/png"))))
+    assert isinstance(failure, Unsupported)
+    assert "public_url" in failure.reason
     assert not weibo.calls
-    await shop.send(answer("长" * 299, answers=asked))
-    assert len(weibo.taken) == 1
+
+
+def test_an_answer_takes_as_many_messages_as_it_becomes() -> None:
+    """That is how the hub refuses a long answer to a mention, which allows one."""
+    shop = make_connector()
+    assert shop.sends_needed(answer("长" * 299)) == 1
+    assert shop.sends_needed(answer("长" * 300)) == 2
+    assert shop.sends_needed(answer("看", Link(url="https://a.example"))) == 2
 
 
 # --- several calls for one answer ----------------------------------------------------------------
