@@ -21,7 +21,7 @@ from connectors.weibo.verifying import (
     MOST_ECHO_CHARS,
     check_path,
     check_signature,
-    without_secrets,
+    without_path,
 )
 from hub import (
     Account,
@@ -106,11 +106,9 @@ class WeiboConnector(Connector[WeiboSettings]):
                 window_s=settings.replay_window_s,
             )
             facts = {name: query[name] for name in ("timestamp", "nonce")}
-        if request.method == "GET":
-            facts["echostr"] = query.get("echostr", "")[:MOST_ECHO_CHARS]
-        else:
+        if request.method == "POST":
             self._check_receiver(request.body)
-        return without_secrets(request).verified(None, **facts)
+        return without_path(request).verified(None, **facts)
 
     def _check_receiver(self, body: bytes) -> None:
         """Raise ``Refused`` for a body that is not for this account: it may be somebody else's."""
@@ -137,7 +135,9 @@ class WeiboConnector(Connector[WeiboSettings]):
 
     def answer(self, verified: Verified, drafts: Sequence[AnyDraft], clock: Clock) -> Answer:
         """Return the echo of a URL check; an empty body says "no reply, do not repeat"."""
-        echo = verified.facts.get("echostr", "")
+        if verified.request.method != "GET":
+            return Answer()
+        echo = verified.request.query.get("echostr", "")[:MOST_ECHO_CHARS]
         return Answer(
             body=echo.encode("utf-8", "replace"), headers={"X-Content-Type-Options": "nosniff"}
         )

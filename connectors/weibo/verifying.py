@@ -12,6 +12,8 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
+
 from hub import Refused, Request, Secret
 
 _MOST_DIGITS = 16  # of a time in milliseconds: 13 until the year 2286
@@ -53,16 +55,12 @@ def sign(secret: Secret, timestamp: str, nonce: str) -> str:
     return hashlib.sha1(_bytes(joined), usedforsecurity=False).hexdigest()
 
 
-def without_secrets(request: Request) -> Request:
-    """Return the request as it may be kept: the path is a secret, the query opens the door."""
-    return Request(
-        method=request.method,
-        url="",
-        headers=request.headers,
-        body=request.body,
-        remote=request.remote,
-        received_at=request.received_at,
-    )
+def without_path(request: Request) -> Request:
+    """Return the request as it may be kept: its path is a secret.
+
+    The query stays, because who it is handed on to checks it as well; it is good for this body.
+    """
+    return replace(request, path="", url="")
 
 
 def _bytes(text: str) -> bytes:

@@ -22,7 +22,7 @@ import structlog
 from msgspec.structs import replace
 
 from hub.clock import Clock
-from hub.contract import Connector, Outgoing
+from hub.contract import Connector, Outgoing, Template
 from hub.documents import AddressDoc, Entry, Job
 from hub.jobs import Obsolete, Paused, Result
 from hub.notifications.gate import may_leave
@@ -30,7 +30,9 @@ from hub.outbound.gate import AccountGate, pause_s
 from hub.outbound.ledger import Ledger, Spent
 from hub.outbound.loading import outgoing
 from hub.outbound.quotas import Counted, counters
+from hub.outbound.templates import Templates
 from hub.outbound.windows import open_windows, passes_closed
+from hub.planning.rules import Refusal
 from hub.store.interface import Store, StoreError
 from normalizer.addresses import AddressError, parse_address
 from normalizer.capabilities import Capabilities
@@ -49,6 +51,8 @@ from normalizer.parts import AnyPart
 
 log = structlog.get_logger(__name__)
 
+WINDOW_CODES = frozenset({"window_closed", "window_spent"})
+TEMPLATES_NAMED, TITLE_CHARS = 5, 30
 QUOTA_WAIT = timedelta(minutes=15)  # a period that ends sooner is waited for
 
 _RECALLED: Result = {
@@ -80,6 +84,7 @@ class Sender:
         self._gate = gate
         self._fit = fit
         self._ledger = Ledger(store)
+        self._templates = Templates(clock)
 
     async def run(self, job: Job) -> Result | None:
         try:
@@ -198,8 +203,13 @@ class Sender:
                 wanted.append(window)
             for quota in quotas:
                 await self._quota(quota, entry, needs, holds, held)
-        except (Unreachable, Paused):
+        except Paused:
             await self._ledger.give_back(holds)
+            raise
+        except Unreachable as refused:
+            await self._ledger.give_back(holds)
+            if refused.code in WINDOW_CODES and (fitting := await self._fitting(connector)):
+                raise Unreachable(f"{refused.reason}. {fitting}", code=refused.code) from None
             raise
         if held.keys() - set(wanted):  # of an attempt that surely was not sent, before
             await self._ledger.give_back(holds, but=wanted)
@@ -251,6 +261,20 @@ class Sender:
             code="window_closed",
         )
 
+    async def _fitting(self, connector: Connector[Any]) -> str:
+        """Say which templates may leave while the windows are shut; "" where there are none."""
+        can = connector.capabilities
+        if not (can.templates and passes_closed(can, template=True)):
+            return ""
+        try:
+            listed = await self._templates.of(connector)
+        except Refusal:  # logged there; the answer is refused with or without them
+            return ""
+        named = [_named(template) for template in listed[:TEMPLATES_NAMED]]
+        more = len(listed) - len(named)
+        told = ", ".join(named) + (f" and {more} more" if more else "")
+        return f"Templates may still go: {told}" if named else ""
+
     async def _quota(
         self, counted: Counted, entry: Entry, needs: int, holds: str, held: Counter[str]
     ) -> None:
@@ -290,6 +314,12 @@ class Sender:
                 f"the account {entry.channel}:{entry.account} is not configured here", 60.0
             )
         return connector
+
+
+def _named(template: Template) -> str:
+    """Return a template's name, and the start of what it says where the name is but an id."""
+    title = template.preview.partition("\n")[0][:TITLE_CHARS].strip()
+    return f"{template.name} ({title})" if title else template.name
 
 
 def holder(job: Job) -> str:

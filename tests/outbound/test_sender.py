@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
+from hub.contract import Template
 from hub.documents import Entry, EntrySender, Reservation
 from hub.jobs import Paused
 from hub.outbound import AccountGate, Sender
@@ -118,6 +119,34 @@ async def test_a_template_passes_a_closed_window_and_costs_no_place(way: Way) ->
     (sent,) = way.chat.sent
     assert (sent.template, sent.language, sent.params) == ("hi", "zh", {"who": "Li"})
     assert await way.taken() == []
+
+
+async def test_a_closed_window_names_the_templates_that_may_still_go(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of them, with what they say; and without any, or if they cannot be had, none."""
+    listed = [Template(name=f"T{n}", preview=f"Order {n}\n{{x}}") for n in range(7)]
+
+    async def templates() -> list[Template]:
+        if not listed:
+            raise Temporary("the vendor is busy")
+        return listed
+
+    monkeypatch.setattr(way.chat, "templates", templates)
+    way.can(windows=(replace(TALK, templates_pass=True),), templates=True)
+    await way.put(ADDRESS)
+    with pytest.raises(Unreachable, match=r"may still go: T0 \(Order 0\), .* and 2 more") as told:
+        await way.sender.run(SEND)
+    assert told.value.code == "window_closed"
+    listed.clear()
+    way.world.clock.advance(61)
+    with pytest.raises(Unreachable) as untold:
+        await way.sender.run(SEND)
+    assert "Templates" not in untold.value.reason
+    way.can(windows=(TALK,), templates=True)  # where templates do not pass, none is named
+    with pytest.raises(Unreachable) as shut:
+        await way.sender.run(SEND)
+    assert "Templates" not in shut.value.reason
 
 
 async def test_a_template_is_refused_where_there_are_none(way: Way) -> None:
