@@ -335,6 +335,14 @@ class Connector(abc.ABC, Generic[S]):
         """Try the credentials now; return problems in plain words with their remedy."""
         return ()
 
+    def warnings(self) -> Sequence[str]:
+        """Return what will stop working unless somebody acts, with the remedy: a token's end.
+
+        Asked every minute. The account is shown as degraded with these words, and they are logged
+        when they change: so no countdown in them. It asks nobody; the time is the context's.
+        """
+        return ()
+
     async def start(self) -> None:
         """Called once before the doors open."""
 

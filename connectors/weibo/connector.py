@@ -16,7 +16,7 @@ from connectors.weibo.envelope import Unreadable, read_push, receiver_of
 from connectors.weibo.parsing import drafts_of
 from connectors.weibo.profiles import profile_of
 from connectors.weibo.settings import WeiboSettings, insecurities
-from connectors.weibo.tokens import Watch, notice
+from connectors.weibo.tokens import ending
 from connectors.weibo.verifying import (
     MOST_ECHO_CHARS,
     check_path,
@@ -84,7 +84,6 @@ class WeiboConnector(Connector[WeiboSettings]):
         settings = account.settings
         self._admission = Admission(context, settings.replay_window_s)
         self._client = WeiboClient(settings, context)
-        self._watch = Watch(settings.bound_on, context.clock, context.log)
 
     # --- who is it? ----------------------------------------------------------------------------
 
@@ -174,10 +173,7 @@ class WeiboConnector(Connector[WeiboSettings]):
     async def check(self) -> Sequence[str]:
         """Ask Weibo for the account's own profile, which any good token may."""
         settings = self.account.settings
-        found = []
-        ending = notice(settings.bound_on, self.context.clock.now())
-        if ending is not None:
-            found.append(ending.text)
+        found = list(self.warnings())
         if settings.access_token is not None and settings.bound_on is None:
             found.append(
                 "token_bound is not set: write down the day on which the token was shown, so that"
@@ -189,12 +185,12 @@ class WeiboConnector(Connector[WeiboSettings]):
             found.append(failure.reason)
         return found
 
+    def warnings(self) -> Sequence[str]:
+        said = ending(self.account.settings.bound_on, self.context.clock.now())
+        return (said,) if said else ()
+
     async def start(self) -> None:
         await self.context.register_documents(NonceDoc, SentDoc)
-        self._watch.start()
-
-    async def stop(self) -> None:
-        await self._watch.stop()
 
     # --- for tests and `omniline simulate` -----------------------------------------------------
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime, timedelta
 
 import pytest
-import structlog
 
 from connectors.weibo import WeiboConnector, client
-from connectors.weibo.tokens import Watch, notice
+from connectors.weibo.tokens import ending
 from hub import ConfigError, Fetched
 from hub.testing import FakeServices
 from hub.testing.clock import START, FakeClock
@@ -64,54 +61,36 @@ def test_each_guard_is_required_for_a_secure_start(lacking: str) -> None:
 
 # --- the token's year ----------------------------------------------------------------------------
 
-BOUND = date(2026, 3, 2)
-
 
 @pytest.mark.parametrize(
-    ("days", "stage", "told"),
+    ("days", "told"),
     [
-        (0, None, ""),
-        (334, None, ""),
-        (335, 30, "ends in 30 days, on 2027-03-02"),
-        (350, 30, "ends in 15 days"),
-        (351, 14, "ends in 14 days"),
-        (361, 14, "ends in 4 days"),
-        (362, 3, "ends in 3 days"),
-        (364, 3, "ends in 1 day,"),
-        (365, 0, "was over on 2027-03-02"),
-        (500, 0, "was over"),
+        (0, None),
+        (334, None),
+        (335, "ends on 2027-03-02, within 30 days"),
+        (350, "ends on 2027-03-02, within 30 days"),
+        (351, "within 14 days"),
+        (361, "within 14 days"),
+        (362, "within 3 days"),
+        (364, "within 3 days"),
+        (365, "was over on 2027-03-02"),
+        (500, "was over on 2027-03-02"),
     ],
 )
-def test_the_end_of_the_year_is_announced_in_three_stages(
-    days: int, stage: int | None, told: str
-) -> None:
-    found = notice(BOUND, datetime(2026, 3, 2, 12, tzinfo=UTC) + timedelta(days=days))
-    assert (found.stage if found else None) == stage
-    if found:
-        assert told in found.text
-        assert "re-binding" in found.text
+def test_the_end_of_the_year_is_announced_in_three_stages(days: int, told: str | None) -> None:
+    made = make_connector({"token_bound": "2026-03-02"})
+    clock = made.context.clock
+    assert isinstance(clock, FakeClock)
+    clock.advance(days * 86_400)
+    said = made.warnings()
+    assert len(said) == (told is not None)
+    for text in said:
+        assert str(told) in text
+        assert "re-binding" in text
 
 
-def test_each_stage_is_told_once() -> None:
-    clock = FakeClock()
-    with structlog.testing.capture_logs() as logged:
-        watch = Watch(BOUND, clock, structlog.get_logger("weibo"))
-        for _ in range(400):
-            watch.look()
-            clock.advance(86_400)
-    assert [each["event"] for each in logged] == ["weibo_token_ends"] * 4
-    assert [each["log_level"] for each in logged] == ["warning", "warning", "error", "error"]
-
-
-async def test_the_watch_looks_at_start_and_ends_with_the_account() -> None:
-    old = (START - timedelta(days=360)).date().isoformat()
-    made = make_connector({"token_bound": old})
-    with structlog.testing.capture_logs() as logged:
-        await made.start()
-    assert [each["event"] for each in logged] == ["weibo_token_ends"]
-    before = asyncio.all_tasks()
-    await made.stop()
-    assert len(asyncio.all_tasks()) == len(before) - 1
+def test_a_token_whose_day_nobody_knows_warns_of_nothing() -> None:
+    assert ending(None, START) == ""
 
 
 # --- check ---------------------------------------------------------------------------------------
@@ -130,8 +109,8 @@ async def test_check_names_the_token_and_what_to_do(
     assert "needs re-binding" in told
     assert TOKEN not in told
     old = make_connector({**weibo.settings, "token_bound": "2025-03-20"}, services=services)
-    ending, refused = await old.check()
-    assert "ends in 18 days" in ending
+    ends, refused = await old.check()
+    assert "within 30 days" in ends
     assert "needs re-binding" in refused
     unsaid = make_connector({**weibo.settings, "token_bound": None}, services=services)
     assert "token_bound is not set" in (await unsaid.check())[0]

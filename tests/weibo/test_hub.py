@@ -171,7 +171,7 @@ async def shop(
         "uid": UID,
         "app_secrets": [APP_SECRET],
         "path_secret": PATH,
-        "token_bound": datetime.now(UTC).date().isoformat(),
+        "token_bound": (datetime.now(UTC) - timedelta(days=340)).date().isoformat(),
         **weibo.settings,
     }
     lines += [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
@@ -297,6 +297,12 @@ async def _every_sample_is_taken_when_it_is_simulated(shop: Shop) -> None:
     assert len(played) == 16
     assert not [each for each in played if each.refused]
     assert played[0].answer == "4242"
+
+
+async def _a_token_near_its_end_is_seen_on_the_account(shop: Shop) -> None:
+    account = await shop.account()
+    assert account["state"] == "degraded"
+    assert "within 30 days" in account["reason"]
 
 
 async def _what_cannot_be_read_is_acknowledged_and_kept(shop: Shop) -> None:
@@ -433,6 +439,7 @@ async def test_what_comes_in_is_weibos_or_nothing(shop: Shop) -> None:
         _what_is_not_weibos_is_refused_and_nothing_of_it_is_kept,
         _the_url_check_is_answered,
         _every_sample_is_taken_when_it_is_simulated,
+        _a_token_near_its_end_is_seen_on_the_account,
         _what_cannot_be_read_is_acknowledged_and_kept,
         _a_picture_is_fetched_with_the_receivers_reference,
     ):
