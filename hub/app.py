@@ -23,6 +23,7 @@ import structlog
 from aiohttp import web
 
 from hub.accounts import SENDING, StateName, States, Switches
+from hub.accounts.foreseen import ForeseenWatch
 from hub.accounts.keeper import AccountKeeper
 from hub.accounts.measures import AccountMeasures
 from hub.accounts.overview import Overview
@@ -398,6 +399,7 @@ class Hub:
         self._spawn(self.overview.watch(), "accounts-overview")
         reporter = Reporter(self.store, self.states, self.clock, owner=self.owner, role=self.role)
         self._spawn(reporter.run(), "accounts-report")
+        self._spawn(ForeseenWatch(self.connectors.values(), self.states).run(), "accounts-foreseen")
 
     # --- 4: the router and the workers ---------------------------------------------------------
 

@@ -196,6 +196,14 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     return bytes(body)
 
 
+def shown_path(request: web.Request) -> str:
+    """Return a path as logs may have it: what follows a vendor's account may be a secret."""
+    place = request.match_info
+    if "sub" not in place:
+        return request.path
+    return f"/in/{place['channel']}/{place['account']}{'/...' if place['sub'] else ''}"
+
+
 @web.middleware
 async def errors_as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer every error as a problem document; say nothing of what is inside."""
@@ -206,7 +214,7 @@ async def errors_as_problems(request: web.Request, handler: Handler) -> web.Stre
         response.headers["Retry-After"] = RETRY_AFTER_S
         return response
     except StoreError as error:
-        log.warning("request_without_database", path=request.path, reason=str(error))
+        log.warning("request_without_database", path=shown_path(request), reason=str(error))
         response = problem_response("unavailable", "the database cannot be reached", 503)
         response.headers["Retry-After"] = RETRY_AFTER_S
         return response
@@ -220,5 +228,5 @@ async def errors_as_problems(request: web.Request, handler: Handler) -> web.Stre
     except (ConnectionResetError, json.JSONDecodeError):
         raise
     except Exception:
-        log.exception("request_failed", method=request.method, path=request.path)
+        log.exception("request_failed", method=request.method, path=shown_path(request))
         return problem_response("internal", "something went wrong on our side", 500)

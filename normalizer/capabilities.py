@@ -9,11 +9,14 @@ class Window(Model, frozen=True, kw_only=True):
     """For how long, and how often, a person may be written to after they did something."""
 
     name: str
-    opens_on: frozenset[str]  # "message", or names of events such as contact.followed
+    # "message" (said to us alone), "public_message" (a mention, a comment), or names of events
+    # such as contact.followed
+    opens_on: frozenset[str]
     seconds: int
     sends: int | None = None  # how many per opening; None = any number
     closes_on: frozenset[str] = frozenset()  # events that end it at once: contact.unfollowed
     templates_pass: bool = False  # templates may leave while it is closed
+    adds_up: bool = False  # each opening has its own time and sends, and takes none of another's
 
 
 class Quota(Model, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import structlog
 
-from hub import Account, ConnectorContext, Request, Verified
+from hub import Account, ConnectorContext, Refused, Request, Verified
 from hub.config import Secret
 from hub.documents import CORE, InboxItem
 from hub.inbox_writer import InboxWriter
@@ -30,6 +30,13 @@ class Surprised(SampleWebhook):
 
     def parse(self, verified: Verified) -> Sequence[AnyDraft]:
         raise ValueError("no such thing as \udc80\r\nX: y")
+
+
+class Remembering(SampleWebhook):
+    """It was signed, and must not count all the same."""
+
+    async def admit(self, verified: Verified) -> None:
+        raise Refused("replayed")
 
 
 def _connector(kind: type[SampleWebhook]) -> SampleWebhook:
@@ -66,6 +73,20 @@ async def _taken_in(space: Space, connector: SampleWebhook, request: Request) ->
     assert answer.status == 200
     (item,) = await space.store.inbox.unrouted(10, 1 << 30)
     return item
+
+
+async def test_what_is_not_admitted_is_refused_like_what_is_not_believed(
+    request: pytest.FixtureRequest,
+) -> None:
+    async with open_space("memory", request, kinds=CORE) as space:
+        writer = InboxWriter(space.store.inbox, None)
+        await writer.start()
+        services = FakeServices()
+        intake = Intake(writer, space.store.blobs, services.key, FakeClock(), Metrics())
+        answer = await intake.webhook(_connector(Remembering), _pushed("hello"))
+        await writer.close()
+        assert answer.status == 403
+        assert await space.store.inbox.unrouted(10, 1 << 30) == []
 
 
 @pytest.mark.parametrize("kind", ["memory", "pymongo"])

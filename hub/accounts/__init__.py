@@ -11,6 +11,7 @@ module                    does
 ``silence``               counts, learns, and says which account has been silent for too long
 ``telling``               a settled change becomes an event of the feed
 ``keeper``                one process of the space does the last two
+``foreseen``              what connectors see coming, shown before it happens
 ``skipping``              a door that is stuck on one thing is told to pass it
 ``operating``             pause, resume and skip, as the API and the command line ask
 ``trying``                the credentials of an account or a backend, now

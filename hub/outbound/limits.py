@@ -38,23 +38,20 @@ async def limits_of(
 ) -> tuple[list[WindowNow], list[QuotaNow]]:
     """Return the windows and the quotas of an address, as they are now. Raises StoreError."""
     ledger = Ledger(store)
-    opened = {
-        each.window.name: each
-        for each in open_windows(can, address, address.channel, address.account, now)
-    }
+    opened = open_windows(can, address, address.channel, address.account, now)
     windows = []
     for window in can.windows:
-        found = opened.get(window.name)
-        left = None if window.sends is None else 0
-        if found is not None and found.counter is not None:
-            left = found.counter.places - await ledger.used(found.counter)
+        mine = [each for each in opened if each.window.name == window.name]
+        counters_open = [each.counter for each in mine if each.counter is not None]
+        places = sum(each.places for each in counters_open)
+        used = [await ledger.used(each) for each in counters_open]
         windows.append(
             WindowNow(
                 name=window.name,
-                open=found is not None,
-                open_until=found.until if found is not None else None,
-                sends=window.sends,
-                sends_left=left,
+                open=bool(mine),
+                open_until=max((each.until for each in mine), default=None),
+                sends=None if window.sends is None else places or window.sends,
+                sends_left=None if window.sends is None else places - sum(used),
                 templates_pass=window.templates_pass,
             )
         )

@@ -12,7 +12,7 @@ import msgspec
 
 from hub.documents import AddressDoc
 from hub.outbound.ledger import Counter
-from hub.planning.windows import window_key
+from hub.planning.windows import openings, window_key
 from normalizer.capabilities import Capabilities, Window
 
 _KEPT = timedelta(days=1)  # how long the ledger outlives what it counts
@@ -33,15 +33,14 @@ def open_windows(
     found = []
     for window in can.windows:
         key = window_key(channel, account, window)
-        opened = address.opened.get(key)
-        if opened is None or now >= (until := opened + timedelta(seconds=window.seconds)):
-            continue
         closed = address.closed.get(key)
-        if closed is not None and closed >= opened:
-            continue
-        found.append(
-            Open(window=window, until=until, counter=_counter(address, key, opened, window))
-        )
+        for name, opened in openings(address, key, window):
+            until = opened + timedelta(seconds=window.seconds)
+            if now >= until or (closed is not None and closed >= opened):
+                continue
+            found.append(
+                Open(window=window, until=until, counter=_counter(address, name, opened, window))
+            )
     return sorted(found, key=lambda each: (each.until, each.window.name))
 
 

@@ -8,7 +8,6 @@ nothing. Nothing here waits; see :mod:`hub.planning.workspace`.
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -178,7 +177,8 @@ def _message(
     kind = "message.received" if incoming else "message.sent"
     entry = append(ws, rules, entry, address, kind, draft.vendor_ids)
     if incoming:
-        _windows(ws, rules, item, address, at, {"message", draft.event})
+        said = "public_message" if draft.public else "message"
+        _windows(ws, rules, item, address, entry, {said, draft.event})
     ask_for_profile(ws, rules, item, address.id)
     tickets_for(ws, rules, entry, address.customer or customer.id)
     if incoming and draft.sender is None and not (draft.automatic or draft.public):
@@ -243,7 +243,7 @@ def _event(ws: Workspace, rules: Rules, item: InboxItem, draft: Event) -> bool:
         source=item.id,
     )
     entry = append(ws, rules, entry, address, draft.name, draft.vendor_ids)
-    _windows(ws, rules, item, address, at, {draft.name})
+    _windows(ws, rules, item, address, entry, {draft.name})
     consents.hear(ws, rules, address, entry, draft.data.get("purpose"))
     ask_for_profile(ws, rules, item, address.id, draft.name)
     return True
@@ -254,10 +254,19 @@ def _windows(
     rules: Rules,
     item: InboxItem,
     address: AddressDoc,
-    at: datetime,
+    entry: Entry,
     did: Collection[str],
 ) -> None:
-    note_windows(ws, rules, address.id, channel=item.channel, account=item.account, at=at, did=did)
+    note_windows(
+        ws,
+        rules,
+        address.id,
+        channel=item.channel,
+        account=item.account,
+        at=entry.at,
+        did=did,
+        by=entry.id,
+    )
 
 
 def _thread(

@@ -7,11 +7,15 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from hub.documents import AddressDoc, InboxItem
 from hub.ids import new_id
+from hub.outbound.ledger import Ledger
+from hub.outbound.limits import limits_of
 from hub.outbound.quotas import counters, period
-from hub.outbound.windows import open_windows, passes_closed
+from hub.outbound.windows import Open, open_windows, passes_closed
+from hub.planning import windows
 from normalizer.capabilities import Capabilities, Quota, Window
 from normalizer.drafts import Event, Message
 from normalizer.model import Direction
@@ -126,6 +130,98 @@ async def test_two_accounts_that_share_an_address_have_windows_of_their_own() ->
     doc = await li(hub)
     assert open_windows(CHAT, doc, "chat", "a.b", START)
     assert not open_windows(CHAT, doc, "chat", "other", START)
+
+
+MENTION = Window(
+    name="mention",
+    opens_on=frozenset({"public_message"}),
+    closes_on=frozenset({"contact.unfollowed"}),
+    seconds=48 * 3600,
+    sends=1,
+    adds_up=True,
+)
+PUBLIC = Capabilities(sends=frozenset({"text"}), windows=(LONG, MENTION))
+
+
+def mentions_open(doc: AddressDoc, now: datetime) -> list[Open]:
+    return open_windows(PUBLIC, doc, "chat", "main", now)
+
+
+async def test_a_public_message_opens_no_window_of_private_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(harness.CHANNELS, "chat", PUBLIC)
+    hub = await PlannerHarness().open()
+    await hub.give(said("li", "m1", at=START, public=True))
+    assert [each.window.name for each in mentions_open(await li(hub), START)] == ["mention"]
+    await hub.give(said("li", "m2", at=START))
+    found = mentions_open(await li(hub), START)
+    assert [each.window.name for each in found] == ["mention", "message"]
+
+
+async def test_openings_that_add_up_have_a_place_and_an_end_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two mentions of one second, told twice, and a third: three places, the oldest first."""
+    monkeypatch.setitem(harness.CHANNELS, "chat", PUBLIC)
+    hub = await PlannerHarness().open()
+    for key in ("m1", "m2", "m1", "m2"):
+        await hub.give(said("li", key, at=START, public=True))
+    later = hub.later(hours=47)
+    await hub.give(said("li", "m3", at=later, public=True))
+    found = mentions_open(await li(hub), later)
+    assert [each.until - START for each in found] == [
+        timedelta(hours=each) for each in (48, 48, 95)
+    ]
+    counters = [each.counter for each in found]
+    assert len({each.id for each in counters if each is not None}) == 3
+    assert [each.places for each in counters if each is not None] == [1, 1, 1]
+    assert len(mentions_open(await li(hub), START + timedelta(hours=48))) == 1
+
+
+async def test_openings_that_are_over_are_forgotten_and_the_rest_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(harness.CHANNELS, "chat", PUBLIC)
+    monkeypatch.setattr(windows, "MOST_OPENINGS", 3)
+    hub = await PlannerHarness().open()
+    for number in range(5):
+        await hub.give(said("li", f"m{number}", at=hub.now, public=True))
+        hub.later(minutes=1)
+    assert len((await li(hub)).opened) == 3
+    hub.later(hours=49)
+    await hub.give(said("li", "last", at=hub.now, public=True))
+    assert len((await li(hub)).opened) == 1
+
+
+async def test_what_ends_a_window_ends_all_its_openings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(harness.CHANNELS, "chat", PUBLIC)
+    hub = await PlannerHarness().open()
+    for number in range(2):
+        await hub.give(said("li", f"m{number}", at=START, public=True))
+    await hub.give(Event(key="e1", at=START, address=somebody("li"), name="contact.unfollowed"))
+    assert mentions_open(await li(hub), START) == []
+    hub.later(minutes=1)
+    await hub.give(said("li", "again", at=hub.now, public=True))
+    assert len(mentions_open(await li(hub), hub.now)) == 1
+
+
+async def test_an_agent_is_told_what_all_openings_together_allow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(harness.CHANNELS, "chat", PUBLIC)
+    hub = await PlannerHarness().open()
+    for number in range(2):
+        await hub.give(said("li", f"m{number}", at=hub.now, public=True))
+        hub.later(minutes=1)
+    doc = replace(await li(hub), channel="chat", account="main")
+    counter = mentions_open(doc, hub.now)[0].counter
+    assert counter is not None
+    await Ledger(hub.store).take("job_1", counter)
+    (private, mention), _ = await limits_of(hub.store, PUBLIC, doc, hub.now)
+    assert (private.open, private.sends, private.sends_left) == (False, 5, 0)
+    assert (mention.open, mention.sends, mention.sends_left) == (True, 2, 1)
+    assert mention.open_until == START + timedelta(hours=48, minutes=1)
 
 
 def test_templates_pass_only_where_the_channel_says_so() -> None:

@@ -296,8 +296,8 @@ class WebhookChecks(Subject):
     ) -> None:
         shown = f"{sample.name}: {body[:300]!r} ({len(body)} bytes)"
         most = STEPS + STEPS_PER_BYTE * len(body)
-        request = replace(verified.request, body=body)
-        mutated = replace(verified, request=request, payload=body)
+        request = replace(sample.request, body=body)
+        mutated = replace(verified, request=replace(verified.request, body=body), payload=body)
         drafts: Sequence[AnyDraft] = ()
         try:
             answer = counted(lambda: believed(connector, request, shown), most)
