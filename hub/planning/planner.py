@@ -8,6 +8,7 @@ nothing. Nothing here waits; see :mod:`hub.planning.workspace`.
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from functools import partial
 from typing import Any
 
