@@ -26,7 +26,7 @@ $(BIN)/.dev: setup.cfg pyproject.toml
 	touch $@
 
 run: $(BIN)/.run
-	$(BIN)/python docs/demo/play.py
+	$(BIN)/python -m docs.demo.play
 
 test: $(BIN)/.dev
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered

@@ -1,7 +1,7 @@
-"""The demo of ``make run``: start the hub, play a short conversation, stay in the foreground.
+"""The demo of ``make run``: start the hub, let a customer come by six channels, stay in front.
 
-Everything goes through the real doors: the visitor through the site's REST fallback with the
-page's origin, the agent through the API with a key, as a helpdesk would.
+Everything goes through the real doors. The vendors are stand-ins on this machine
+(docs/demo/vendors.py), the people are in docs/demo/people.py.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ import shutil
 import signal
 import socket
 import sys
-import time
 import uuid
 from pathlib import Path
 from string import Template
 
 import aiohttp
-import jwt
+
+from connectors.wechat.settings import WechatSettings
+from connectors.weibo.settings import WeiboSettings
+from docs.demo.people import SITE, Agent, Customer, identity_token, say
+from docs.demo.vendors import Vendors, vendors
+from hub.config import load, parse_settings
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -30,13 +34,7 @@ CONFIG = DATA / "omniline.toml"
 KEY = "demo-data/demo.key"
 KEY_FILE = ROOT / KEY
 PORT = 8080
-SITE = "/site/shop"
 READY_S = 60
-
-
-def say(text: str = "") -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 async def command(*words: str) -> str:
@@ -51,15 +49,19 @@ async def command(*words: str) -> str:
     return out.decode().strip().splitlines()[-1]
 
 
-def make_config() -> str:
+def make_config(cast: Vendors) -> str:
     """Write the demo's configuration, for its owner only; return the key that signs identities."""
     DATA.mkdir(exist_ok=True, mode=0o700)
     identity_key = secrets.token_urlsafe(32)
     text = Template((HERE / "omniline.toml").read_text()).substitute(
-        PORT=free_port(), SERVER_KEY=secrets.token_urlsafe(32), IDENTITY_KEY=identity_key
+        PORT=free_port(),
+        SERVER_KEY=secrets.token_urlsafe(32),
+        IDENTITY_KEY=identity_key,
+        **cast.settings,
     )
     CONFIG.touch(mode=0o600)
     CONFIG.write_text(text)
+    shutil.copy(HERE / "hotline.toml", DATA)
     return identity_key
 
 
@@ -84,118 +86,56 @@ async def api_key() -> str:
     return key
 
 
-class Visitor:
-    """Somebody on the shop's page."""
-
-    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
-        self._http = http
-        self._url = url
-        self._origin = {"Origin": url}
-        self._token = ""
-
-    async def arrive(self, identity_token: str = "", visitor_token: str = "") -> str:
-        body = {
-            "page": {"url": f"{self._url}/demo", "title": "Tea shop"},
-            "locale": "zh-CN",
-            "identity_token": identity_token,
-            "visitor_token": visitor_token,
-        }
-        async with self._http.post(
-            f"{self._url}{SITE}/sessions", json=body, headers=self._origin
-        ) as answer:
-            answer.raise_for_status()
-            opened = await answer.json()
-        self._token = opened["access_token"]
-        return str(opened.get("visitor_token", ""))
-
-    async def write(self, text: str) -> None:
-        headers = {
-            **self._origin,
-            "Authorization": f"Bearer {self._token}",
-            "Idempotency-Key": str(uuid.uuid4()),
-        }
-        body = {"parts": [{"type": "text", "text": text}]}
-        async with self._http.post(
-            f"{self._url}{SITE}/conversations/new/messages", json=body, headers=headers
-        ) as answer:
-            answer.raise_for_status()
-        say(f"  visitor: {text}")
+def signing_settings() -> tuple[WechatSettings, WeiboSettings]:
+    """Return what WeChat and Weibo sign with, as the hub's file has it."""
+    tables = {each.channel: each for each in load(CONFIG).accounts}
+    return (
+        parse_settings(WechatSettings, tables["wechat"].settings, "wechat:shop"),
+        parse_settings(WeiboSettings, tables["weibo"].settings, "weibo:shop"),
+    )
 
 
-class Agent:
-    """Somebody at the shop, with an API key."""
-
-    def __init__(self, http: aiohttp.ClientSession, url: str, key: str) -> None:
-        self._http = http
-        self._api = f"{url}/api/v1"
-        self._headers = {"Authorization": f"Bearer {key}"}
-
-    async def newest_customer(self) -> str:
-        async with self._http.get(
-            f"{self._api}/customers", params={"limit": "1"}, headers=self._headers
-        ) as answer:
-            answer.raise_for_status()
-            return str((await answer.json())["customers"][0]["id"])
-
-    async def write(self, customer: str, text: str) -> None:
-        headers = {**self._headers, "Idempotency-Key": str(uuid.uuid4())}
-        body = {
-            "channel": "site",
-            "parts": [{"type": "text", "text": text}],
-            "agent": "mei",
-            "agent_name": "小梅 Mei",
-        }
-        async with self._http.post(
-            f"{self._api}/customers/{customer}/replies", json=body, headers=headers
-        ) as answer:
-            answer.raise_for_status()
-            entry = (await answer.json())["entry_id"]
-        say(f"  agent:   {text}")
-        async with asyncio.timeout(10):
-            while True:
-                async with self._http.get(
-                    f"{self._api}/entries/{entry}", headers=self._headers
-                ) as answer:
-                    state = (await answer.json())["entry"]["delivery"] or {}
-                if state.get("state") not in (None, "queued", "sending"):
-                    return
-                await asyncio.sleep(0.05)
-
-    async def note(self, customer: str, text: str) -> None:
-        async with self._http.post(
-            f"{self._api}/customers/{customer}/notes", json={"text": text}, headers=self._headers
-        ) as answer:
-            answer.raise_for_status()
-        say(f"  (note)   {text}")
-
-
-def identity_token(user: str, name: str, key: str) -> str:
-    """What the shop's own server would sign when somebody logs in."""
-    now = int(time.time())
-    claims = {
-        "iss": "demo-shop", "sub": user, "aud": "omniline", "iat": now, "exp": now + 300,
-        "jti": str(uuid.uuid4()), "name": name,
-    }  # fmt: skip
-    return jwt.encode(claims, key, algorithm="HS256", headers={"kid": "k1"})
-
-
-async def play(url: str, key: str, identity_key: str) -> str:
+async def play(url: str, key: str, identity_key: str, cast: Vendors) -> str:
     """Play the conversation; return the customer it is about."""
     async with aiohttp.ClientSession() as http:
-        visitor, agent = Visitor(http, url), Agent(http, url, key)
-        say("\nA visitor writes on the shop's site, nobody knows yet who it is:")
-        token = await visitor.arrive()
-        await visitor.write("在吗？我想问一下订单 SF1024 什么时候发货 😀")
-        customer = await agent.newest_customer()
-        await agent.write(customer, "您好！今天下午就会发出，请放心 🚚")
-        await visitor.write("太好了，谢谢！能开发票吗？")
-        say("The visitor logs in; both histories are one customer's now:")
-        user = f"user-{uuid.uuid4().hex[:6]}"
-        await visitor.arrive(identity_token(user, "李伟 Li Wei", identity_key), token)
-        await visitor.write("我登录了，发票抬头请用公司名。")
-        customer = await agent.newest_customer()
-        await agent.note(customer, "Needs an invoice in the company's name.")
-        await agent.write(customer, "没问题，发票会随包裹寄出。")
+        wei, mei = Customer(http, url, cast, signing_settings()), Agent(http, url, key)
+        say("\nSomebody writes on the shop's site; nobody knows yet who it is:")
+        token = await wei.arrives()
+        await wei.writes("在吗？我想问一下订单 SF1024 什么时候发货 😀")
+        customer = await mei.newest_customer()
+        await mei.answers(customer, "site", "您好！今天下午就会发出，请放心 🚚")
+
+        say("He logs in. The shop's server vouches for his mailbox, so his mail is his as well:")
+        await wei.arrives(identity_token(f"user-{uuid.uuid4().hex[:6]}", identity_key), token)
+        await wei.writes("我登录了，发票抬头请用公司名。")
+        await wei.mails("发票抬头", "上海某某贸易有限公司，税号见附页。")
+        customer = await mei.newest_customer()
+        await mei.sees(customer, "mail")
+        await mei.notes(customer, "Needs an invoice in the company's name.")
+
+        say("The page shows him a code. Told on WeChat, it links him there; nobody guesses:")
+        await wei.wechats(await mei.code(customer))
+        await mei.sees(customer, "wechat")
+        await wei.wechats("以后微信联系我吧。")
+        await mei.sees(customer, "wechat", 2)
+        await mei.answers(customer, "wechat", "好的，发票已开，会随包裹寄出。")
+
+        say("Another one by SMS. A phone number alone would prove nothing:")
+        await wei.texts(await mei.code(customer))
+        await mei.sees(customer, "sms")
+        await wei.texts("快递请放门卫。")
+        await mei.sees(customer, "sms", 2)
+        await mei.answers(customer, "sms", "收到，已备注：放门卫。")
+
+        say("He calls from the same number, and asks to be called back:")
+        await wei.calls(["1", "1", "1"])
+        await mei.sees(customer, "ivr")
+
+        say("And on Weibo, with a third code:")
+        await wei.weibos(await mei.code(customer))
+        await mei.sees(customer, "weibo")
+        await wei.weibos("包裹到了，茶很香，谢谢小梅！[赞]")
+        await mei.sees(customer, "weibo", 2)
         return customer
 
 
@@ -213,7 +153,12 @@ async def ready_url(process: asyncio.subprocess.Process) -> str:
 async def main() -> int:
     if "--fresh" in sys.argv:
         shutil.rmtree(DATA, ignore_errors=True)
-    identity_key = make_config()
+    async with vendors() as cast:
+        return await run(cast)
+
+
+async def run(cast: Vendors) -> int:
+    identity_key = make_config(cast)
     hub = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "hub.cli", "run", "--config", str(CONFIG),
         cwd=ROOT, stdout=asyncio.subprocess.PIPE, start_new_session=True,
@@ -225,7 +170,7 @@ async def main() -> int:
         loop.add_signal_handler(number, stopped.set)
     try:
         url = await ready_url(hub)
-        customer = await play(url, await api_key(), identity_key)
+        customer = await play(url, await api_key(), identity_key, cast)
         link = await command("signin", "--url", url)
         say(f"""
 The hub runs at {url}
@@ -233,6 +178,7 @@ The hub runs at {url}
   sign in (works once, 15 minutes)   {link}
   this customer's timeline           {url}/console/customers/{customer}
   the shop's page, to write yourself {url}{SITE}/demo
+  a vendor's pushes, signed          omniline simulate wechat --config {CONFIG.relative_to(ROOT)}
   the feed                           curl -H "Authorization: Bearer $(cat {KEY})" \\
                                           "{url}/feed/v1/events?limit=5"
   the API's description              {url}/openapi.json
