@@ -137,8 +137,7 @@ class Timelines:
                 channel=channel,
                 account=account,
                 kind="foreign_answers_unseen",
-                text=f"Answers given outside the hub on {channel}:{account} are not shown here:"
-                " the vendor tells nobody of them.",
+                text=f"Answers given outside the hub on {channel}:{account} are not shown here.",
             )
             for channel, account in places
             if (connector := self._hub.connectors.get((channel, account))) is not None

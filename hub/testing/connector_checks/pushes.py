@@ -8,7 +8,7 @@ length and form; what is read from it then has to be about somebody else, or it 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -36,8 +36,8 @@ def pushes(connector: Connector[Any], clock: Clock, count: int) -> list[Request]
     nth = 0
     while len(made) < count and usable:
         usable = False
-        nth += 1
         for sample in connector.samples(clock):
+            nth += 1  # samples' own ids differ in their ends only
             found = _varied(connector, sample, nth, keys)
             if found is not None and len(made) < count:
                 made.append(found)
@@ -54,7 +54,7 @@ def _varied(connector: Connector[Any], sample: Sample, nth: int, keys: set[str])
     before = _drafts(connector, sample.request)
     if not before:
         return None
-    for request in (sample.request, _renamed(sample.request, before, nth)):
+    for request in (sample.request, *_renamed(sample.request, before, nth)):
         drafts = _drafts(connector, request)
         told = {dedupe_key(connector.channel, ACCOUNT, draft) for draft in drafts}
         if len(drafts) == len(before) and told and not told & keys:
@@ -72,28 +72,49 @@ def _drafts(connector: Connector[Any], request: Request) -> Sequence[AnyDraft]:
         return ()
 
 
-def _renamed(request: Request, drafts: Sequence[AnyDraft], nth: int) -> Request:
+def _renamed(request: Request, drafts: Sequence[AnyDraft], nth: int) -> Iterator[Request]:
+    """Yield the request with other names in it: all of them, then fewer, then in the body only.
+
+    Some names are words of the protocol as well, and some are bound to others by a signature of
+    the connector's own.
+    """
+    people = {name for draft in drafts for name in _tokens(_person(draft))}
+    ids = {name for draft in drafts for text in _ids(draft) for name in _tokens(text)}
+    numbered = {name for name in ids if any(char.isdigit() for char in name)}
+    for names in (people | numbered, people | ids, people, numbered):
+        for places in (("body", "query_string"), ("body",)):
+            yield _with_names(request, names, places, nth)
+
+
+def _with_names(request: Request, names: Iterable[str], places: Sequence[str], nth: int) -> Request:
     body, query = request.body, request.query_string
-    for token in sorted(_names(drafts), key=len, reverse=True):
+    for name in sorted(names, key=len, reverse=True):
         # "%2B" before a number is its plus in a form.
-        whole = rf"(?:(?<![A-Za-z0-9])|(?<=%2B)){re.escape(token)}(?![A-Za-z0-9])"
-        new = _another(token, nth)
-        body = re.sub(whole.encode(), new.encode(), body)
-        query = re.sub(whole, new, query)
+        whole = rf"(?:(?<![A-Za-z0-9])|(?<=%2B)){re.escape(name)}(?![A-Za-z0-9])"
+        new = _another(name, nth)
+        if "body" in places:
+            body = re.sub(whole.encode(), new.encode(), body)
+        if "query_string" in places:
+            query = re.sub(whole, new, query)
     url = request.url.partition("?")[0]
     return replace(request, body=body, query_string=query, url=f"{url}?{query}" if query else url)
 
 
-def _names(drafts: Sequence[AnyDraft]) -> set[str]:
-    return {token for draft in drafts for text in _texts(draft) for token in _TOKEN.findall(text)}
+def _tokens(text: str) -> list[str]:
+    return _TOKEN.findall(text)
 
 
-def _texts(draft: AnyDraft) -> Iterator[str]:
+def _person(draft: AnyDraft) -> str:
     address = getattr(draft, "address", None)
-    if address is not None:
-        yield address.id
+    return address.id if address is not None else ""
+
+
+def _ids(draft: AnyDraft) -> Iterator[str]:
     yield draft.key
     yield from getattr(draft, "vendor_ids", ())
+    target = getattr(draft, "target", None)
+    if target is not None and target.vendor_id is not None:
+        yield target.vendor_id
 
 
 def _another(token: str, nth: int) -> str:
