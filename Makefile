@@ -47,6 +47,7 @@ check: $(BIN)/.dev
 docs: $(BIN)/.dev
 	$(BIN)/python -m hub.config > docs/reference/settings.md
 	$(BIN)/python -m hub.plugin_host.hooks_page > docs/reference/hooks.md
+	$(BIN)/python -m hub.channel_matrix > docs/channels/README.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,7 +22,7 @@ from hub.api.customers import ROUNDS, CursorText, Limit
 from hub.api.keys import ApiKey
 from hub.api.openapi import operation
 from hub.api.people import PRIVATE_CHANNEL, People, Person
-from hub.api.views import EntryDetail, TimelinePage, change_view, entry_view
+from hub.api.views import EntryDetail, Remark, TimelinePage, change_view, entry_view
 from hub.documents import AddressDoc, AmendmentDoc, Entry
 from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
@@ -68,6 +68,7 @@ class Latest:
 
 class Timelines:
     def __init__(self, hub: Running, people: People, cursors: Cursors, latest: Latest) -> None:
+        self._hub = hub
         self._people = people
         self._cursors = cursors
         self._latest = latest
@@ -122,10 +123,26 @@ class Timelines:
                 customer=person.customer.id,
                 merged_from=person.merged_from,
                 entries=[entry_view(entry) for entry in entries],
+                remarks=self._remarks(person),
                 next_cursor=self._cursors.make(purpose, behind) if behind else None,
                 latest=latest,
             )
         )
+
+    def _remarks(self, person: Person) -> list[Remark]:
+        """Say where answers may be missing: what was given outside the hub nobody tells it."""
+        places = dict.fromkeys((doc.channel, doc.account) for doc in person.addresses)
+        return [
+            Remark(
+                channel=channel,
+                account=account,
+                kind="foreign_answers_unseen",
+                text=f"Answers given outside the hub on {channel}:{account} are not shown here.",
+            )
+            for channel, account in places
+            if (connector := self._hub.connectors.get((channel, account))) is not None
+            and not connector.capabilities.sees_foreign_answers
+        ]
 
     async def _page(
         self, caller: ApiKey, person: Person, query: TimelineQuery, place: Place | None

@@ -6,7 +6,7 @@ Their OpenAPI schemas are made from these very structs. Times are UTC.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -97,12 +97,25 @@ class EntryDetail(View, frozen=True, kw_only=True):
     changes: list[ChangeView]
 
 
+class Remark(View, frozen=True, kw_only=True):
+    """What a reader has to know of an account to understand a timeline; ``text`` is in English."""
+
+    channel: str
+    account: str
+    kind: Literal["foreign_answers_unseen"]
+    text: str
+
+
 class TimelinePage(View, frozen=True, kw_only=True):
-    """Entries, newest first. ``latest`` goes into a reply's ``seen_up_to``."""
+    """Entries, newest first. ``latest`` goes into a reply's ``seen_up_to``.
+
+    ``remarks`` are about the accounts by which the customer is reached.
+    """
 
     customer: str
     merged_from: str | None
     entries: list[EntryView]
+    remarks: list[Remark]
     next_cursor: str | None
     latest: str
 

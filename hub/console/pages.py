@@ -217,6 +217,7 @@ class Console:
             initial=_initial(_name(customer)),
             hue=hue(customer.id),
             lines=found,
+            remarks=[each.text for each in timeline.remarks],
             dealings=dealings,
             addresses=[(each, hue(each.channel)) for each in customer.addresses],
             targets=_targets(customer, timeline),

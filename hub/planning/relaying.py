@@ -17,7 +17,7 @@ _TAIL_BITS = 20  # of an id, below its time in milliseconds: both fit into the d
 
 def relay_job_ids(rules: Rules, item: InboxItem) -> dict[str, str]:
     """Return the ids of an item's relay jobs, by the names of their targets."""
-    if item.door != "webhook" or item.imported:
+    if not rules.relays or item.door != "webhook" or item.imported:
         return {}
     names = rules.relays.get(f"{item.channel}:{item.account}", ())
     return {name: rules.key.hashed("job", f"{item.id}|{JOB}|{name}") for name in names}

@@ -30,6 +30,7 @@ are in :data:`EXEMPTIONS`. There is more to say about a scheme:
 ``signed_spans``  a method: the signature covers a part of the body only
 ``ahead_s``       how far in the future a signed time may be, if not as far as ``window_s``
 ``make_other``    a method: another account's connector, where settings alone do not make one
+``many_pushes``   a method: many different pushes, where the samples cannot be varied
 ``unknown``       the name of the sample of a type that the connector does not know
 ================  =================================================================================
 

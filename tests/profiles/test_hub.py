@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from hub.documents import AddressDoc, InboxItem, Job
 from hub.testing.samples.webhook import Push
 from normalizer.drafts import Profile
@@ -14,9 +16,10 @@ from tests.support.hubs import running_hub
 
 
 async def test_names_follow_messages_and_never_hold_them_up(
-    mongo_url: str, mongo_db_name: str, tmp_path: Path
+    mongo_url: str, mongo_db_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A vendor that is busy is asked again; one that refuses costs nothing but the name."""
+    monkeypatch.setattr("tests.support.hubs.WAIT_S", 30.0)
     TOLD.clear()
     ASKED.clear()
     TOLD["ann"] = [Temporary("busy"), Profile(name="Ann from the vendor")]

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from hub.documents import DeadLetter, Job
 from hub.testing.samples.webhook import Push
@@ -13,7 +14,7 @@ from tests.relay.target import Target, target
 from tests.support.hubs import SECRET, RunningHub, running_hub
 from tests.support.scale import scaled
 
-COUNT = scaled(40, 400)
+COUNT = scaled(15, 400)
 MODULES = {"plugin_modules": ["tests.relay.connector", "hub.testing.samples.form"]}
 
 
@@ -22,6 +23,12 @@ def relays(*targets: tuple[str, Target]) -> str:
         f'{{ name = "{name}", url = "{each.url}", allow_private = true }}' for name, each in targets
     ]
     return f"relay = [{', '.join(told)}]\n"
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries of a target that was away are up to 16 s apart, and its breaker opens for 10 s."""
+    monkeypatch.setattr("tests.support.hubs.WAIT_S", 90.0)
 
 
 async def _got(hub: RunningHub, served: Target, count: int) -> list[bytes]:

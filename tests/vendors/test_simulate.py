@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 
@@ -49,10 +50,19 @@ async def test_samples_of_every_scheme_are_believed_by_a_running_hub(
             assert {each.status for each in body_signed} == {200}
             await hub.until("the form's entry", lambda: hub.hub.store.table(Entry).find({}))
 
-            wrong = load_text(text.replace('secret = "one"', 'secret = "two"'))
-            refused = [each async for each in simulate_channel(wrong, "sample_form")]
-            assert [each.status for each in refused] == [403, 403]
-            assert all(each.refused for each in refused)
+            file = tmp_path / "omniline.toml"
+            command = ["simulate", "sample_form", "--config", str(file)]
+            file.write_text(text)
+            good = await asyncio.to_thread(CliRunner().invoke, cli, command)
+            assert (good.exit_code, good.output) == (
+                0,
+                "handshake: GET HTTP 200 a word\ntext: POST HTTP 200\n",
+            )
+            file.write_text(text.replace('secret = "one"', 'secret = "two"'))
+            bad = await asyncio.to_thread(CliRunner().invoke, cli, command)
+            assert bad.exit_code == 1
+            assert "handshake: GET HTTP 403" in bad.output
+            assert "2 refused" in bad.output
 
 
 def test_the_command_says_what_to_do_when_it_cannot_know_where_the_hub_is(tmp_path: Path) -> None:

@@ -102,6 +102,19 @@ class Subject:
         """Return which bytes of a sample's body are signed: by default all of them."""
         return ((0, len(sample.request.body)),)
 
+    def many_pushes(self, connector: Connector[Any], count: int) -> Sequence[Request]:
+        """Return ``count`` different pushes for a load: by default variations of the samples."""
+        from hub.testing.connector_checks.pushes import pushes  # it needs names of this module
+
+        return pushes(connector, connector.context.clock, count)
+
+    def make_trusting(self, services: Any = None) -> Connector[Any]:
+        """Return a connector that believes what is not signed, or the usual one if none does."""
+        if "secret" in self.exempt:
+            return self.make_connector(services=services)
+        secrets = dict(self.no_secrets) or dict.fromkeys(self.other_secrets)
+        return self.make_connector(secrets, services=services, insecure=True)
+
     # --- what the checks use -------------------------------------------------------------------
 
     def reason(self, name: str) -> str:
