@@ -13,8 +13,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 
-import msgspec
-
 from connectors._twilio.codes import failure
 from connectors._twilio.rest import TwilioRest
 from connectors.sms.segments import segments
@@ -176,7 +174,10 @@ class TwilioSender:
 
     def _accepted(self, message: Outgoing, sid: str, told: Mapping[str, Any]) -> Accepted:
         texts, files = _contents(message)
-        data = {} if files else msgspec.to_builtins(segments("\n".join(texts)))
+        cost = segments("\n".join(texts))
+        data: dict[str, Any] = {}
+        if not files:
+            data = {"encoding": cost.encoding, "units": cost.units, "parts": cost.parts}
         if told.get("num_segments"):
             data["billed_parts"] = str(told["num_segments"])
         return Accepted(vendor_ids=(sid,), at=self._context.clock.now(), data=data)

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from hub.documents import Entry, InboxItem
+from hub.documents import DeadLetter, Entry, InboxItem
 from normalizer.model import Direction
 from tests.media.pictures import photo
 from tests.sms.fake_domestic import PUSH_SECRET, FakeAliyun
@@ -149,6 +149,7 @@ async def test_sms_in_and_out(world: World) -> None:
     await a_text_is_counted_before_it_is_sent(world)
     await an_opt_out_is_told_and_kept(world)
     await a_template_only_account_refuses_free_text_and_sends_templates(world)
+    await samples_are_taken_as_the_vendors_own_and_once(world)
 
 
 async def every_push_is_one_entry(world: World) -> None:
@@ -346,3 +347,29 @@ async def a_template_only_account_refuses_free_text_and_sends_templates(world: W
     assert told.json["entry"]["text"] == "您的客服回复：明天送到"
     await world.settled(told.json["entry_id"], "delivered")
     assert world.aliyun.taken[-1]["params"] == {"content": "明天送到"}
+
+
+async def samples_are_taken_as_the_vendors_own_and_once(world: World) -> None:
+    """What `omniline simulate` sends; a second time it is acknowledged and changes nothing."""
+    hub = world.hub.hub
+    entries = []
+    dead = await hub.store.table(DeadLetter).count({})  # the answer to who opted out
+    for _round in range(2):
+        for key in ("tw", "ali"):
+            for sample in hub.connectors[("sms", key)].samples(hub.clock):
+                told = await world.hub.call(
+                    "POST",
+                    f"/in/sms/{key}{sample.request.path}",
+                    key="",
+                    headers=sample.request.headers,
+                    data=sample.request.body,
+                )
+                assert told.status == 200, (key, sample.name, told)
+
+        async def all_routed() -> Any:
+            return not await hub.store.table(InboxItem).count({"open": True}, limit=1)
+
+        await world.hub.until("everything being routed", all_routed)
+        entries.append(await hub.store.table(Entry).count({}))
+    assert entries[0] == entries[1]
+    assert await hub.store.table(DeadLetter).count({}) == dead, "a sample could not be read"
