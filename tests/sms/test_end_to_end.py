@@ -10,9 +10,10 @@ import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlencode
 
 import pytest
@@ -144,6 +145,7 @@ async def test_sms_in_and_out(world: World) -> None:
     await a_forged_push_is_refused(world)
     await a_receipt_that_overtakes_the_send_is_not_lost(world)
     await a_lost_answer_is_looked_up_and_nothing_is_sent_twice(world)
+    await what_surely_did_not_arrive_is_sent_again(world)
     await a_picture_is_fetched_and_stored(world)
     await a_picture_on_its_way_out_can_be_fetched_by_the_vendor(world)
     await a_text_is_counted_before_it_is_sent(world)
@@ -233,6 +235,16 @@ async def a_lost_answer_is_looked_up_and_nothing_is_sent_twice(world: World) -> 
     assert len(world.twilio.posts) == posts + 1
     await world.receipt(world.twilio.sent[-1], "delivered")
     await world.settled(entry, "delivered")
+
+
+async def what_surely_did_not_arrive_is_sent_again(world: World) -> None:
+    path = await world.customer(ANN)
+    posts, sent = len(world.twilio.posts), len(world.twilio.sent)
+    world.twilio.script = [(502, "<html>Bad Gateway</html>")]
+    with patch("connectors.sms.twilio_sending.SURE_AFTER", timedelta(0)):
+        await world.settled(await world.replies(path, "你好，在吗"), "accepted")
+    assert len(world.twilio.posts) == posts + 2
+    assert len(world.twilio.sent) == sent + 1
 
 
 async def a_picture_is_fetched_and_stored(world: World) -> None:
