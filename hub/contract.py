@@ -207,6 +207,7 @@ class Connector(abc.ABC, Generic[S]):
 
     channel: ClassVar[str]
     settings: ClassVar[type[msgspec.Struct]]
+    # What any account of the channel can do. An account that can less sets its own in __init__.
     capabilities: ClassVar[Capabilities] = Capabilities()
     mount: ClassVar[str] = "in"  # "in": /in/{channel}/{account}; else /{mount}/{account}
     max_body_bytes: ClassVar[int] = 1024 * 1024

@@ -26,7 +26,7 @@ class PushGuard:
     """Believes who knows a secret path and calls from an allowed address."""
 
     def __init__(self, secrets: Sequence[Secret], allowed_ips: Sequence[str]) -> None:
-        self._secrets = secrets
+        self._secrets = [each for each in secrets if each.reveal()]
         self._allowed = [ip_network(each) for each in allowed_ips]
 
     def lacks(self) -> Sequence[str]:

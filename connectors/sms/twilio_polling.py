@@ -79,7 +79,8 @@ async def _found(
             listed = [each for each in page.get("messages") or () if isinstance(each, dict)]
             times = [moment(each.get("date_sent")) or since for each in listed]
             for at, each in zip(times, listed, strict=True):
-                if each.get("direction") == "inbound" and at >= since and each.get("sid"):
+                whole = each.get("direction") == "inbound" and each.get("status") != "receiving"
+                if whole and at >= since and each.get("sid"):
                     found[str(each["sid"])] = (at, each)
             if times and min(times) < since:
                 break  # newest first: what follows is older

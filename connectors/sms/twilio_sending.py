@@ -13,8 +13,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 
-import msgspec
-
 from connectors._twilio.codes import failure
 from connectors._twilio.rest import TwilioRest
 from connectors.sms.segments import segments
@@ -105,13 +103,15 @@ class TwilioSender:
         wanted = self._form(message)
         body = _folded(dict(wanted).get("Body", ""))
         files = str(sum(1 for name, _ in wanted if name == "MediaUrl"))
-        listed = await self._sent_to(dict(wanted)["To"], attempt.at - BEFORE)
-        for found in sorted(listed, key=lambda each: str(each.get("sid", ""))):
-            sid = str(found.get("sid", ""))
-            same = _folded(str(found.get("body") or "")) == body
-            if same and str(found.get("num_media") or "0") == files and await self._free(sid):
-                await self._note(message, sid)
-                return self._accepted(message, sid, found)
+        # What Twilio still queues has no date of sending, and is not in a list by date.
+        for by_date in (True, False):
+            listed = await self._sent_to(dict(wanted)["To"], attempt.at - BEFORE, by_date=by_date)
+            for found in sorted(listed, key=lambda each: str(each.get("sid", ""))):
+                sid = str(found.get("sid", ""))
+                same = _folded(str(found.get("body") or "")) == body
+                if same and str(found.get("num_media") or "0") == files and await self._free(sid):
+                    await self._note(message, sid)
+                    return self._accepted(message, sid, found)
         age = self._context.clock.now() - attempt.at
         if age < SURE_AFTER:
             left = (SURE_AFTER - age).total_seconds()
@@ -121,10 +121,11 @@ class TwilioSender:
 
     async def _mirror(self, message: Outgoing, form: Sequence[tuple[str, str]]) -> None:
         """Keep the opt-out that Twilio knows of; once for each answer that met it."""
-        _, ours = split_via(dict(form).get("From", ""))
+        fields = dict(form)
+        _, ours = split_via(fields.get("From") or fields.get("MessagingServiceSid", ""))
         event = opted_out_before(parse_address(message.address), ours, f"twilio:{message.key}:opt")
         try:
-            await self._context.deliver([event], door="send")
+            await self._context.deliver([event], door="worker")
         except Overloaded:
             self._context.log.warning("sms_opt_out_not_kept", entry=message.entry)
 
@@ -176,27 +177,35 @@ class TwilioSender:
 
     def _accepted(self, message: Outgoing, sid: str, told: Mapping[str, Any]) -> Accepted:
         texts, files = _contents(message)
-        data = {} if files else msgspec.to_builtins(segments("\n".join(texts)))
+        cost = segments("\n".join(texts))
+        data: dict[str, Any] = {}
+        if not files:
+            data = {"encoding": cost.encoding, "units": cost.units, "parts": cost.parts}
         if told.get("num_segments"):
             data["billed_parts"] = str(told["num_segments"])
         return Accepted(vendor_ids=(sid,), at=self._context.clock.now(), data=data)
 
     # --- what was posted -------------------------------------------------------------------------
 
-    async def _sent_to(self, number: str, since: datetime) -> list[Mapping[str, Any]]:
+    async def _sent_to(
+        self, number: str, since: datetime, *, by_date: bool
+    ) -> list[Mapping[str, Any]]:
         """Return what the account sent to a number since then. Twilio filters by whole days."""
-        query = [("To", number), ("DateSent>", f"{since:%Y-%m-%d}"), ("PageSize", "100")]
+        query = [("To", number), ("PageSize", "100")]
+        if by_date:
+            query.insert(1, ("DateSent>", f"{since:%Y-%m-%d}"))
         page: dict[str, Any] | None = await self._rest.get("Messages.json", query)
         found: list[Mapping[str, Any]] = []
         for _ in range(MOST_PAGES):
             if page is None:
                 return found
-            for each in page.get("messages") or ():
-                made = moment(each.get("date_created"))
-                if str(each.get("direction", "")).startswith("outbound") and (
-                    made is None or made >= since
-                ):
+            listed = [each for each in page.get("messages") or () if isinstance(each, dict)]
+            made = [moment(each.get("date_created")) or since for each in listed]
+            for at, each in zip(made, listed, strict=True):
+                if str(each.get("direction", "")).startswith("outbound") and at >= since:
                     found.append(each)
+            if made and max(made) < since:
+                return found  # newest first: what follows is older
             page = await self._rest.next_page(page)
         raise Rejected("too many messages to this number to tell which one it was")
 

@@ -12,7 +12,7 @@ import base64
 import itertools
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -103,7 +103,7 @@ class FakeTwilio(FakeVendor):
             "num_media": "0",
             "num_segments": "1",
             "error_code": None,
-            "date_sent": at,
+            "date_sent": None if status == "queued" else at,
             "date_created": at,
         }
 
@@ -229,9 +229,11 @@ class FakeTwilio(FakeVendor):
             return refused
         query = request.query
         assert set(query) <= {"To", "DateSent>", "PageSize", "Page"}, sorted(query)
-        since = datetime.strptime(query["DateSent>"], "%Y-%m-%d").replace(tzinfo=UTC)
         found = [each for each in self.messages if each["to"] == query["To"]]
-        found = [each for each in found if self._day(each) >= since]
+        if "DateSent>" in query:  # what is queued has not been sent on any day
+            since = datetime.strptime(query["DateSent>"], "%Y-%m-%d").replace(tzinfo=UTC)
+            dated = [each for each in found if each["date_sent"]]
+            found = [each for each in dated if self._day(each) >= since]
         found.reverse()  # newest first
         size, page = int(query["PageSize"]), int(query.get("Page", "0"))
         more = len(found) > size * (page + 1)
@@ -245,7 +247,7 @@ class FakeTwilio(FakeVendor):
 
     def _day(self, message: Mapping[str, Any]) -> datetime:
         at = datetime.strptime(message["date_sent"], "%a, %d %b %Y %H:%M:%S %z")
-        return at.replace(hour=0, minute=0, second=0) + timedelta(0)
+        return at.replace(hour=0, minute=0, second=0)
 
     async def _media_list(self, request: web.Request) -> web.Response:
         sid = request.match_info["sid"]

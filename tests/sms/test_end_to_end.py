@@ -10,14 +10,15 @@ import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlencode
 
 import pytest
 
-from hub.documents import Entry, InboxItem
+from hub.documents import DeadLetter, Entry, InboxItem
 from normalizer.model import Direction
 from tests.media.pictures import photo
 from tests.sms.fake_domestic import PUSH_SECRET, FakeAliyun
@@ -144,42 +145,58 @@ async def test_sms_in_and_out(world: World) -> None:
     await a_forged_push_is_refused(world)
     await a_receipt_that_overtakes_the_send_is_not_lost(world)
     await a_lost_answer_is_looked_up_and_nothing_is_sent_twice(world)
+    await what_surely_did_not_arrive_is_sent_again(world)
     await a_picture_is_fetched_and_stored(world)
     await a_picture_on_its_way_out_can_be_fetched_by_the_vendor(world)
     await a_text_is_counted_before_it_is_sent(world)
     await an_opt_out_is_told_and_kept(world)
     await a_template_only_account_refuses_free_text_and_sends_templates(world)
+    await samples_are_taken_as_the_vendors_own_and_once(world)
 
 
 async def every_push_is_one_entry(world: World) -> None:
-    """Three deliveries of each, overlapping, in any order."""
+    """Three deliveries of each, overlapping, in any order: texts, wishes, receipts, batches."""
     chance = random.Random(5)
-    forms = [
-        {
+    forms: list[dict[str, str]] = []
+    for number in range(1, PUSHES + 1):
+        form = {
             "MessageSid": f"SMaa{number:030d}",
             "From": chance.choice([ANN, BOB, "10086"]),
             "To": NUMBER,
-            "Body": chance.choice(["你好", "yes please", "在吗？"]),
+            "Body": chance.choice(["你好", "yes please", "在吗？", "TD"]),
             "NumMedia": "0",
         }
-        for number in range(1, PUSHES + 1)
+        if number % 5 == 0:
+            state = chance.choice(["sent", "delivered", "undelivered"])
+            form = {"MessageSid": f"SMbb{number:030d}", "MessageStatus": state}
+        forms.append(form)
+    batches = [
+        [
+            {"phone_number": BOB.removeprefix("+86"), "content": "你好", "sequence_id": f"b{n}.{i}"}
+            for i in range(5)
+        ]
+        for n in range(PUSHES // 20)
     ]
-    deliveries = forms * 3
+    deliveries: list[Any] = [*forms, *batches] * 3
     chance.shuffle(deliveries)
     gate = asyncio.Semaphore(16)
 
-    async def deliver(form: dict[str, str]) -> int:
+    async def deliver(what: Any) -> int:
         async with gate:
-            return await world.twilio_posts(**form)
+            if isinstance(what, list):
+                return 200 if (await world.aliyun_posts("up", *what))["code"] == 0 else 0
+            path = "/status" if "MessageStatus" in what else ""
+            return await world.twilio_posts(path, **what)
 
     assert set(await asyncio.gather(*map(deliver, deliveries))) == {200}
     entries = world.hub.hub.store.table(Entry)
+    expected = len(forms) - PUSHES // 5 + 5 * len(batches)
 
     async def all_routed() -> Any:
-        waiting = await world.hub.hub.store.table(InboxItem).count({"open": True}, limit=1)
-        return not waiting and await entries.count({}) == PUSHES
+        return not await world.hub.hub.store.table(InboxItem).count({"open": True}, limit=1)
 
-    await world.hub.until("an entry of each push", all_routed)
+    await world.hub.until("everything being routed", all_routed)
+    assert await entries.count({}) == expected
 
 
 async def a_forged_push_is_refused(world: World) -> None:
@@ -218,6 +235,16 @@ async def a_lost_answer_is_looked_up_and_nothing_is_sent_twice(world: World) -> 
     assert len(world.twilio.posts) == posts + 1
     await world.receipt(world.twilio.sent[-1], "delivered")
     await world.settled(entry, "delivered")
+
+
+async def what_surely_did_not_arrive_is_sent_again(world: World) -> None:
+    path = await world.customer(ANN)
+    posts, sent = len(world.twilio.posts), len(world.twilio.sent)
+    world.twilio.script = [(502, "<html>Bad Gateway</html>")]
+    with patch("connectors.sms.twilio_sending.SURE_AFTER", timedelta(0)):
+        await world.settled(await world.replies(path, "你好，在吗"), "accepted")
+    assert len(world.twilio.posts) == posts + 2
+    assert len(world.twilio.sent) == sent + 1
 
 
 async def a_picture_is_fetched_and_stored(world: World) -> None:
@@ -346,3 +373,29 @@ async def a_template_only_account_refuses_free_text_and_sends_templates(world: W
     assert told.json["entry"]["text"] == "您的客服回复：明天送到"
     await world.settled(told.json["entry_id"], "delivered")
     assert world.aliyun.taken[-1]["params"] == {"content": "明天送到"}
+
+
+async def samples_are_taken_as_the_vendors_own_and_once(world: World) -> None:
+    """What `omniline simulate` sends; a second time it is acknowledged and changes nothing."""
+    hub = world.hub.hub
+    entries = []
+    dead = await hub.store.table(DeadLetter).count({})  # the answer to who opted out
+    for _round in range(2):
+        for key in ("tw", "ali"):
+            for sample in hub.connectors[("sms", key)].samples(hub.clock):
+                told = await world.hub.call(
+                    "POST",
+                    f"/in/sms/{key}{sample.request.path}",
+                    key="",
+                    headers=sample.request.headers,
+                    data=sample.request.body,
+                )
+                assert told.status == 200, (key, sample.name, told)
+
+        async def all_routed() -> Any:
+            return not await hub.store.table(InboxItem).count({"open": True}, limit=1)
+
+        await world.hub.until("everything being routed", all_routed)
+        entries.append(await hub.store.table(Entry).count({}))
+    assert entries[0] == entries[1]
+    assert await hub.store.table(DeadLetter).count({}) == dead, "a sample could not be read"

@@ -101,6 +101,18 @@ async def test_our_own_messages_and_other_numbers_are_not_polled(vendor: FakeTwi
         assert not drafts_of(await connector.poll(cursor))
 
 
+async def test_a_message_that_is_still_coming_is_taken_when_it_is_whole(vendor: FakeTwilio) -> None:
+    async with at_work(vendor.settings) as (connector, _):
+        cursor = (await connector.poll(None)).cursor
+        coming = vendor.receives("half", THEIRS)
+        coming["status"] = "receiving"
+        polled = await connector.poll(cursor)
+        assert not polled.items
+        coming |= {"status": "received", "body": "whole"}
+        (draft,) = drafts_of(await connector.poll(polled.cursor))
+        assert isinstance(draft, Message)
+
+
 async def test_a_message_that_cannot_be_read_lets_the_others_pass(vendor: FakeTwilio) -> None:
     async with at_work(vendor.settings) as (connector, _):
         cursor = (await connector.poll(None)).cursor

@@ -14,7 +14,8 @@ from normalizer.keys import dedupe_key
 from normalizer.parts import Audio, File, Image, Location, MediaState, Text, Unsupported, Video
 from normalizer.pipeline import StepContext, normalize
 from tests.sms.fake_twilio import NUMBER, SID
-from tests.sms.making import posted, said, twilio
+from tests.sms.making import pairs, posted, said, twilio
+from tests.twilio.signing import sign
 
 SAMPLE_1 = (
     b"AccountSid=AC00000000000000000000000000000001&Body=%E4%BD%A0%E5%A5%BD%F0%9F%98%80+%E9%80%80"
@@ -291,6 +292,23 @@ def test_a_replay_has_the_same_keys_and_a_changed_one_is_refused() -> None:
     assert said(connector, request) == said(connector, request)
     with pytest.raises(Refused):
         connector.verify(replace(request, body=SAMPLE_1 + b"&x=1"))
+
+
+def test_a_shared_webhook_key_of_the_settings_is_believed() -> None:
+    connector = twilio(shared_keys={"webhooks_sharedkey_1": "the-shared-secret"})
+    url = connector.context.public_url
+    request = posted(connector, SAMPLE_1)
+    given = sign("the-shared-secret", url, pairs(SAMPLE_1), "sha256")
+    named = "key=webhooks_sharedkey_1,algorithm=HMAC_SHA256"
+    headers = {
+        **request.headers,
+        "x-twilio-signature": given,
+        "x-twilio-webhooks-signature-settings": named,
+    }
+    assert said(connector, replace(request, headers=headers))
+    with pytest.raises(Refused):
+        twilio().verify(replace(request, headers=headers))
+    assert twilio(auth_tokens=[]).check_settings()
 
 
 def test_a_fallback_call_wakes_the_poll() -> None:

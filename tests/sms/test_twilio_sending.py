@@ -218,6 +218,36 @@ async def test_a_lost_answer_is_found_by_its_number_and_words(
     assert len(vendor.posts) == 1
 
 
+async def test_what_twilio_queues_and_what_it_has_sent_are_both_found(
+    vendor: FakeTwilio, working: tuple[SmsConnector, FakeServices]
+) -> None:
+    """A queued message has no date, and is not in a list by date."""
+    connector, _ = working
+    for number, date in enumerate((None, "Mon, 02 Mar 2026 09:20:00 +0000")):
+        vendor.script = ["lose"]
+        outgoing = message(f"text {number}", key=f"job_{number}")
+        with pytest.raises(OutcomeUnknown):
+            await connector.send(outgoing)
+        vendor.sent[-1]["date_sent"] = date
+        assert await connector.find_sent(outgoing) is not None
+
+
+async def test_a_message_among_many_to_the_same_number_is_found(vendor: FakeTwilio) -> None:
+    clock = FakeClock()
+    vendor.now = clock.now
+    async with at_work(vendor.settings, clock=clock) as (connector, _):
+        for number in range(250):
+            text = f"old {number}"
+            vendor.messages.append(vendor._made(NUMBER, THEIRS, text, "outbound-api", "sent"))
+        clock.advance(3600)
+        vendor.script = ["lose"]
+        with pytest.raises(OutcomeUnknown):
+            await connector.send(message("old 7"))
+        found = await connector.find_sent(message("old 7"))
+        assert found is not None
+        assert found.vendor_ids == (vendor.sent[-1]["sid"],)
+
+
 async def test_what_never_arrived_is_sure_after_a_while(vendor: FakeTwilio) -> None:
     clock = FakeClock()
     async with at_work(vendor.settings, clock=clock) as (connector, _):

@@ -234,7 +234,11 @@ def test_another_accounts_token_is_refused() -> None:
 
 def test_no_keys_at_all_believe_nothing() -> None:
     """Not even what an empty token would have signed."""
-    assert refused(request(given=sign("", URL, _fields(SAMPLE_1))), SigningKeys())
+    given = sign("", URL, _fields(SAMPLE_1))
+    for keys in (SigningKeys(), _keys(""), SigningKeys(shared={"": Secret("")})):
+        assert not keys
+        assert refused(request(given=given), keys) == "signature"
+    assert refused(request(given=given), _keys("", "t")) == "signature"
 
 
 def test_a_body_cannot_be_slipped_under_a_signature_of_the_url_alone() -> None:
