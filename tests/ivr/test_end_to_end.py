@@ -24,6 +24,7 @@ from yarl import URL
 from hub.api.views import entry_view
 from hub.console.lines import lines
 from hub.documents import Conversation, Entry, InboxItem
+from hub.simulate import simulate_channel
 from normalizer.parts import MediaState
 from tests.ivr.calling import example_menu
 from tests.ivr.fake_twilio import ACCOUNT_SID, NUMBER, TOKEN, Call, FakeApi
@@ -154,6 +155,7 @@ async def test_calls_as_the_timeline_the_feed_and_the_agents_see_them(hotline: H
     await _payment_data_is_nowhere_in_the_database(hotline)
     await _an_end_that_was_never_told_is_looked_up(hotline)
     await _the_account_is_checked_at_twilio(hotline)
+    await _samples_are_played_to_the_running_hub(hotline)
 
 
 async def _a_conversation_is_one_entry_with_a_recording_to_play(hotline: Hotline) -> None:
@@ -314,6 +316,15 @@ async def _the_account_is_checked_at_twilio(hotline: Hotline) -> None:
     [refused] = await check()
     assert "credentials" in refused
     assert TOKEN not in refused
+
+
+async def _samples_are_played_to_the_running_hub(hotline: Hotline) -> None:
+    """`omniline simulate ivr`: every one is signed for this hub, and taken."""
+    hub = hotline.hub.hub
+    played = [each async for each in simulate_channel(hub.config, "ivr", to=hub.url)]
+    assert len(played) == 12
+    assert not [str(each) for each in played if each.refused]
+    assert played[0].answer.startswith("<?xml")
 
 
 async def test_overlapping_repetitions_give_each_entry_once(hotline: Hotline) -> None:

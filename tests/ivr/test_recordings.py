@@ -177,6 +177,10 @@ def _erased(entry: Entry) -> Entry:
     )
 
 
+async def _fails(audio: bytes, mime: str, language: str) -> str:
+    raise RuntimeError("the provider is away")
+
+
 async def test_a_provider_writes_down_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, with the bytes and the menu's language; until then the entry says who it waits for."""
     asked = []
@@ -186,7 +190,7 @@ async def test_a_provider_writes_down_what_was_said(monkeypatch: pytest.MonkeyPa
         return "请给我回电。"
 
     module = ModuleType("acme_speech")
-    module.transcribe = transcribe  # type: ignore[attr-defined]
+    module.transcribe = _fails  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "acme_speech", module)
     async with FakeApi() as api, aiohttp.ClientSession() as http:
         shelf = await _shelf(api, http, transcriber="acme_speech:transcribe", keep_at_twilio=True)
@@ -195,6 +199,9 @@ async def test_a_provider_writes_down_what_was_said(monkeypatch: pytest.MonkeyPa
             assert words == "transcript: waits for acme_speech:transcribe"
             await shelf.fetch()
             await shelf.fold(MediaState.READY)
+            await shelf.connector._tidying.tidy()
+            assert await shelf.docs(), "it failed, so it is asked again"
+            module.transcribe = transcribe  # type: ignore[attr-defined]
             for _ in range(2):
                 await shelf.connector._tidying.tidy()
             assert asked == [(SOUND, "audio/mpeg", "zh-CN")]
