@@ -188,7 +188,7 @@ async def _a_conversation_is_one_entry_with_a_recording_to_play(hotline: Hotline
     assert (played.status, played.body) == (200, sound())
     [line] = lines([entry_view(done)], [], "", "", whole=True)
     shown = [block.text for block in line.blocks]
-    assert shown[:3] == ["Call ringing", "main: pressed 0", "Transferred to Mei"]
+    assert shown[:3] == ["Call ended", "main: pressed 0", "Transferred to Mei"]
     assert {"Answered by Mei", "Talked to Mei for 1 min"} <= set(shown)
     assert [text for text in shown if "min" in text][-1] == "Ended after 2 min 6 s"
     assert any(block.kind == "link" and blob in block.url for block in line.blocks)
