@@ -121,8 +121,10 @@ def go_on(turn: Turn) -> Turned:
     """Go on with what Twilio says came of the last thing it was told to do."""
     state = turn.state
     if state.expired(turn.at):
+        # Who is still on the line begins anew. More likely it is an old request that was sent
+        # again, so the timeline is told nothing.
         again = first_state(turn.menu, turn.request, turn.at)
-        return _enter(turn, replace(again, hop=state.hop), turn.menu.start)
+        return Turned(_enter(turn, replace(again, hop=state.hop), turn.menu.start).script)
     if state.hop > MAX_HOPS:
         return _goodbye(turn, state)
     step = turn.menu.step(state.step)

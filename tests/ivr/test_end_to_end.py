@@ -24,6 +24,7 @@ from yarl import URL
 from hub.api.views import entry_view
 from hub.console.lines import lines
 from hub.documents import Conversation, Entry, InboxItem
+from hub.planning.commands import command_names
 from hub.simulate import simulate_channel
 from normalizer.parts import MediaState
 from tests.ivr.calling import example_menu
@@ -156,6 +157,8 @@ async def test_calls_as_the_timeline_the_feed_and_the_agents_see_them(hotline: H
     await _an_end_that_was_never_told_is_looked_up(hotline)
     await _the_account_is_checked_at_twilio(hotline)
     await _samples_are_played_to_the_running_hub(hotline)
+    if "identity.code.confirm" in command_names():
+        await _a_code_says_who_calls(hotline)
 
 
 async def _a_conversation_is_one_entry_with_a_recording_to_play(hotline: Hotline) -> None:
@@ -325,6 +328,26 @@ async def _samples_are_played_to_the_running_hub(hotline: Hotline) -> None:
     assert len(played) == 12
     assert not [str(each) for each in played if each.refused]
     assert played[0].answer.startswith("<?xml")
+
+
+async def _a_code_says_who_calls(hotline: Hotline) -> None:
+    """Two numbers are one person once the code that one was given is typed by the other."""
+    known = await hotline.call(41, caller="+8615900159001").rings()
+    await known.hangs_up()
+    await hotline.routed()
+    customer = await _customer_of(hotline, "+8615900159001")
+    made = await hotline.hub.post(f"/api/v1/customers/{customer}/codes", {}, once="one code")
+    caller = await hotline.call(42, caller="+8615900159002").rings()
+    await caller.presses("4")
+    await caller.presses(made.json["code"])
+    await hotline.one("the line that says so", lambda each: each.event == "contact.identified")
+    assert await _customer_of(hotline, "+8615900159002") == customer
+
+
+async def _customer_of(hotline: Hotline, number: str) -> str:
+    page = await hotline.hub.get("/api/v1/customers", params={"address": f"tel::e164:{number}"})
+    [customer] = page["customers"]
+    return str(customer["id"])
 
 
 async def test_overlapping_repetitions_give_each_entry_once(hotline: Hotline) -> None:
