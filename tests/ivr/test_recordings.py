@@ -18,7 +18,7 @@ from connectors.ivr.recordings import NOT_YET, RecordingDoc
 from hub.documents import Entry
 from hub.testing import FakeServices
 from normalizer.drafts import Amendment
-from normalizer.outcomes import Gone, Misconfigured, Rejected, Temporary
+from normalizer.outcomes import Gone, Misconfigured, RateLimited, Rejected, Temporary
 from normalizer.parts import Audio, Media, MediaState
 from tests.ivr.calling import WORKING, Desk
 from tests.ivr.fake_twilio import ACCOUNT_SID, FakeApi
@@ -109,6 +109,28 @@ async def test_a_file_that_is_not_there_yet_is_tried_again_and_not_for_ever(shel
                 await shelf.fetch()
         with pytest.raises(Gone):
             await shelf.fetch()
+    finally:
+        await shelf.services.fetcher.close()
+
+
+@pytest.mark.parametrize("trouble", [503, 429, -1])
+async def test_a_twilio_in_trouble_loses_no_recording(shelf: Shelf, trouble: int) -> None:
+    """Nothing is given up: the file is fetched later, and deleted later; `check` says what is."""
+    try:
+        await shelf.fetch()
+        await shelf.fold(MediaState.READY)
+        shelf.api.trouble = trouble
+        with pytest.raises(RateLimited if trouble == 429 else Temporary):
+            await shelf.fetch()
+        await shelf.connector._tidying.tidy()
+        assert len(await shelf.docs()) == 1, "it is still to be deleted"
+        with pytest.raises(RateLimited if trouble == 429 else Temporary):
+            await shelf.connector._tidying.look_up_calls()
+        [told] = await shelf.connector.check()
+        assert " " in told
+        shelf.api.trouble = 0
+        await shelf.connector._tidying.tidy()
+        assert shelf.api.deleted == [RECORDING]
     finally:
         await shelf.services.fetcher.close()
 
