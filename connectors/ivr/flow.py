@@ -572,7 +572,8 @@ def _queued(turn: Turn, state: CallState, step: QueueStep) -> Turned:
     over = calls.visited(
         state,
         turn.at,
-        event="call.answered" if result == "bridged" else "call.transfer_failed",
+        # Twilio tells "bridged" when the conversation is over: no screen may pop for it now.
+        event="" if result == "bridged" else "call.transfer_failed",
         text=f"Left the queue {step.queue}: {result or 'unknown'}",
         reason=result,
         waited_s=waited,

@@ -355,6 +355,7 @@ async def test_a_queue_lets_wait_and_gives_up_in_time() -> None:
     await other.presses("0")
     await other.leaves_the_queue("bridged", 20)
     assert other.over == "completed"
+    assert "call.answered" not in desk.events, "it was answered minutes ago"
 
 
 async def test_long_prompts_are_said_in_pieces_that_twilio_takes() -> None:
