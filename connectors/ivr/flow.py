@@ -121,8 +121,10 @@ def go_on(turn: Turn) -> Turned:
     """Go on with what Twilio says came of the last thing it was told to do."""
     state = turn.state
     if state.expired(turn.at):
+        # Who is still on the line begins anew. More likely it is an old request that was sent
+        # again, so the timeline is told nothing.
         again = first_state(turn.menu, turn.request, turn.at)
-        return _enter(turn, replace(again, hop=state.hop), turn.menu.start)
+        return Turned(_enter(turn, replace(again, hop=state.hop), turn.menu.start).script)
     if state.hop > MAX_HOPS:
         return _goodbye(turn, state)
     step = turn.menu.step(state.step)
@@ -570,7 +572,8 @@ def _queued(turn: Turn, state: CallState, step: QueueStep) -> Turned:
     over = calls.visited(
         state,
         turn.at,
-        event="call.answered" if result == "bridged" else "call.transfer_failed",
+        # Twilio tells "bridged" when the conversation is over: no screen may pop for it now.
+        event="" if result == "bridged" else "call.transfer_failed",
         text=f"Left the queue {step.queue}: {result or 'unknown'}",
         reason=result,
         waited_s=waited,

@@ -33,7 +33,6 @@ class RecordingDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"
     ref: str  # the vendor_ref of its part
     call: str = ""  # CallSid, where the entry is the call's own
     at: datetime
-    written: bool = False  # its words have been written down, or cannot be
 
 
 class Recordings:

@@ -30,6 +30,7 @@ MOST_PAGES = 10
 MOST_SEEN = 5000
 MOST_AT_ONCE = 50
 TRANSCRIPT_S = 300.0
+KEPT = timedelta(days=7)  # what could not be done by then is left as it is
 
 
 class Tidying:
@@ -74,15 +75,30 @@ class Tidying:
             {"account": self._account.key}, sort=[("at", 1)], limit=MOST_AT_ONCE
         )
         for doc in found:
-            entry = await self._context.entry(doc.entry)
-            media = _media(entry, doc.ref)
-            if entry is None or (media is not None and media.state is MediaState.PENDING):
-                continue
-            if media is not None and media.state is MediaState.READY and not doc.written:
-                await self._write_down(doc, media)
-            if media is None or media.state is MediaState.READY:  # None: it was erased
+            try:
+                over = await self._dealt_with(doc)
+            except Exception as error:  # noqa: BLE001 - a provider's own code; the others go on
+                self._context.log.warning(
+                    "recording_not_tidied", recording=doc.id, reason=type(error).__name__
+                )
+                over = False
+            if over or self._context.clock.now() - doc.at > KEPT:
+                await table.delete({"_id": doc.id})
+
+    async def _dealt_with(self, doc: RecordingDoc) -> bool:
+        """Do what is to be done with a recording now; say whether that was all."""
+        entry = await self._context.entry(doc.entry)
+        if entry is None:
+            return False
+        media = _media(entry, doc.ref)
+        if media is None:  # it was erased
+            await self._delete(doc)
+            return True
+        if media.state is MediaState.READY:
+            await self._write_down(doc, media)
+            if not self._account.settings.keep_at_twilio:
                 await self._delete(doc)
-            await table.delete({"_id": doc.id})
+        return media.state is not MediaState.PENDING
 
     async def _write_down(self, doc: RecordingDoc, media: Media) -> None:
         name = self._account.settings.transcriber
@@ -103,8 +119,6 @@ class Tidying:
         await self._context.deliver([told], door="poll")
 
     async def _delete(self, doc: RecordingDoc) -> None:
-        if self._account.settings.keep_at_twilio:
-            return
         recording = doc.ref.rpartition("/")[2]
         await self._rest().delete(f"Recordings/{recording}.json")
         self._context.log.info("recording_deleted_at_twilio", recording=recording)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -181,20 +182,32 @@ def _state(delivery: DeliveryView | None) -> tuple[str, str, str]:
 
 
 def _event_text(entry: EntryView) -> str:
-    words = " ".join(entry.event.replace("_", " ").split(".")).capitalize() or "Event"
+    name = next((step["event"] for step in _call(entry) if _is_over(step)), entry.event)
+    words = " ".join(name.replace("_", " ").split(".")).capitalize() or "Event"
     told = entry.data.get("text")
     return f"{words}: {told}" if isinstance(told, str) and told else words
 
 
+def _call(entry: EntryView) -> list[dict[str, Any]]:
+    """Return the steps of a call in their order, final ones last."""
+    steps = entry.data.get("call")
+    known = [
+        each
+        for each in (steps.values() if isinstance(steps, dict) else ())
+        if isinstance(each, dict)
+    ]
+    return sorted(known, key=lambda each: (each.get("final") is True, str(each.get("at"))))
+
+
+def _is_over(step: dict[str, Any]) -> bool:
+    return step.get("final") is True and isinstance(step.get("event"), str)
+
+
 def _grown(entry: EntryView, base: str) -> Iterable[Block]:
     """Yield what an event has become since: the steps of a call, and what was recorded of it."""
-    steps = entry.data.get("call")
-    if isinstance(steps, dict):
-        known = [step for step in steps.values() if isinstance(step, dict)]
-        in_order = sorted(known, key=lambda each: (each.get("final") is True, str(each.get("at"))))
-        for step in in_order:
-            if isinstance(step.get("text"), str):
-                yield Block(kind="hint", text=step["text"])
+    for step in _call(entry):
+        if isinstance(step.get("text"), str):
+            yield Block(kind="hint", text=step["text"])
     for part in entry.parts:
         if not isinstance(part, Text):
             yield from _part(part, entry.id, base)

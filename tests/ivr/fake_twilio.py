@@ -473,6 +473,7 @@ class FakeApi:
         self.deleted: list[str] = []
         self.user, self.password = ACCOUNT_SID, TOKEN
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.trouble = 0  # a status that everything is answered with; -1: the line is cut
         self.url = ""
 
     async def __aenter__(self) -> FakeApi:
@@ -497,6 +498,14 @@ class FakeApi:
         if request.headers.get("Authorization") != f"Basic {pair}":
             body = '{"code": 20003, "message": "Authenticate", "status": 401}'
             raise web.HTTPUnauthorized(text=body, content_type="application/json")
+        if self.trouble < 0:
+            assert request.transport is not None
+            request.transport.abort()
+        if self.trouble == 429:
+            body = '{"code": 20429, "message": "Too many requests"}'
+            raise web.HTTPTooManyRequests(text=body, headers={"Retry-After": "7"})
+        if self.trouble > 0:
+            raise web.HTTPServiceUnavailable(text="<html>busy</html>", content_type="text/html")
 
     async def _numbers(self, request: web.Request) -> web.Response:
         self._authorize(request)

@@ -355,6 +355,7 @@ async def test_a_queue_lets_wait_and_gives_up_in_time() -> None:
     await other.presses("0")
     await other.leaves_the_queue("bridged", 20)
     assert other.over == "completed"
+    assert "call.answered" not in desk.events, "it was answered minutes ago"
 
 
 async def test_long_prompts_are_said_in_pieces_that_twilio_takes() -> None:
@@ -391,13 +392,16 @@ async def test_a_step_that_went_away_in_mid_call_begins_the_menu_anew() -> None:
     assert call.heard[-1].startswith("您好")
 
 
-async def test_a_state_that_is_too_old_begins_the_menu_anew() -> None:
+async def test_a_state_that_is_too_old_begins_the_menu_anew_and_changes_nothing() -> None:
+    """It may as well be an old request that somebody sends again."""
     desk = Desk()
     call = await desk.call().rings()
     await call.presses("1")
     desk.clock.advance(6 * 3600 - 60)  # 15:59 in Shanghai
+    before = len(desk.drafts)
     await call.presses("12345678")
     assert call.heard[-1].startswith("您好")
+    assert len(desk.drafts) == before
 
 
 async def test_a_caller_who_never_stops_pressing_is_hung_up_on() -> None:

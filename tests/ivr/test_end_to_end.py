@@ -19,11 +19,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+import structlog
 from yarl import URL
 
 from hub.api.views import entry_view
 from hub.console.lines import lines
 from hub.documents import Conversation, Entry, InboxItem
+from hub.planning.commands import command_names
+from hub.simulate import simulate_channel
 from normalizer.parts import MediaState
 from tests.ivr.calling import example_menu
 from tests.ivr.fake_twilio import ACCOUNT_SID, NUMBER, TOKEN, Call, FakeApi
@@ -154,6 +157,9 @@ async def test_calls_as_the_timeline_the_feed_and_the_agents_see_them(hotline: H
     await _payment_data_is_nowhere_in_the_database(hotline)
     await _an_end_that_was_never_told_is_looked_up(hotline)
     await _the_account_is_checked_at_twilio(hotline)
+    await _samples_are_played_to_the_running_hub(hotline)
+    if "identity.code.confirm" in command_names():
+        await _a_code_says_who_calls(hotline)
 
 
 async def _a_conversation_is_one_entry_with_a_recording_to_play(hotline: Hotline) -> None:
@@ -186,7 +192,7 @@ async def _a_conversation_is_one_entry_with_a_recording_to_play(hotline: Hotline
     assert (played.status, played.body) == (200, sound())
     [line] = lines([entry_view(done)], [], "", "", whole=True)
     shown = [block.text for block in line.blocks]
-    assert shown[:3] == ["Call ringing", "main: pressed 0", "Transferred to Mei"]
+    assert shown[:3] == ["Call ended", "main: pressed 0", "Transferred to Mei"]
     assert {"Answered by Mei", "Talked to Mei for 1 min"} <= set(shown)
     assert [text for text in shown if "min" in text][-1] == "Ended after 2 min 6 s"
     assert any(block.kind == "link" and blob in block.url for block in line.blocks)
@@ -254,13 +260,16 @@ async def _withheld_numbers_are_somebody_else_each_time(hotline: Hotline) -> Non
 
 
 async def _payment_data_is_nowhere_in_the_database(hotline: Hotline) -> None:
-    card = "5105105105105100"
-    call = await hotline.call(21, caller="+8613600136000").rings()
-    await call.presses("2")
-    await call.presses(f"{card}#")
-    await call.hangs_up()
-    await call.deliver()
-    await hotline.routed()
+    card, number = "5105105105105100", "+8613600136000"
+    with structlog.testing.capture_logs() as logged:
+        call = await hotline.call(21, caller=number).rings()
+        await call.presses("2")
+        await call.presses(f"{card}#")
+        await call.hangs_up()
+        await call.deliver()
+        await hotline.routed()
+    assert card not in repr(logged)
+    assert number not in repr(logged)
     items = await hotline.hub.hub.store.table(InboxItem).find({})
     assert items
     for kept in (*items, *await hotline.entries()):
@@ -314,6 +323,35 @@ async def _the_account_is_checked_at_twilio(hotline: Hotline) -> None:
     [refused] = await check()
     assert "credentials" in refused
     assert TOKEN not in refused
+
+
+async def _samples_are_played_to_the_running_hub(hotline: Hotline) -> None:
+    """`omniline simulate ivr`: every one is signed for this hub, and taken."""
+    hub = hotline.hub.hub
+    played = [each async for each in simulate_channel(hub.config, "ivr", to=hub.url)]
+    assert len(played) == 12
+    assert not [str(each) for each in played if each.refused]
+    assert played[0].answer.startswith("<?xml")
+
+
+async def _a_code_says_who_calls(hotline: Hotline) -> None:
+    """Two numbers are one person once the code that one was given is typed by the other."""
+    known = await hotline.call(41, caller="+8615900159001").rings()
+    await known.hangs_up()
+    await hotline.routed()
+    customer = await _customer_of(hotline, "+8615900159001")
+    made = await hotline.hub.post(f"/api/v1/customers/{customer}/codes", {}, once="one code")
+    caller = await hotline.call(42, caller="+8615900159002").rings()
+    await caller.presses("4")
+    await caller.presses(made.json["code"])
+    await hotline.one("the line that says so", lambda each: each.event == "contact.identified")
+    assert await _customer_of(hotline, "+8615900159002") == customer
+
+
+async def _customer_of(hotline: Hotline, number: str) -> str:
+    page = await hotline.hub.get("/api/v1/customers", params={"address": f"tel::e164:{number}"})
+    [customer] = page["customers"]
+    return str(customer["id"])
 
 
 async def test_overlapping_repetitions_give_each_entry_once(hotline: Hotline) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ from connectors.ivr.hours import is_open
 from connectors.ivr.menus import Hours, Menu
 from connectors.ivr.settings import IvrSettings, menu_problems
 from hub import ConfigError, RawTable, parse_settings
-from tests.ivr.calling import example_menu, settings
+from tests.ivr.calling import PAGE, example_menu, settings
 
 Change = Callable[[dict[str, Any]], object]
 BYE = {"zh-CN": "再见", "en-US": "Bye"}
@@ -269,6 +271,22 @@ def test_one_language_has_the_nine_for_itself() -> None:
 
 
 # --- where it is told ----------------------------------------------------------------------------
+
+
+def test_the_account_of_the_docs_is_one(tmp_path: Path) -> None:
+    """Its block and the menu's file, written side by side as the page says."""
+    blocks = re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    [menu] = [block for block in blocks if block.startswith("# hotline.toml")]
+    (tmp_path / "hotline.toml").write_text(menu, "utf-8")
+    [account] = tomllib.loads(blocks[0])["accounts"]
+    assert (account.pop("channel"), account.pop("key"), account.pop("label")) == (
+        "ivr",
+        "main",
+        "Hotline",
+    )
+    environ = {"TWILIO_AUTH_TOKEN": "token", "TWILIO_API_SECRET": "secret"}
+    read = parse_settings(IvrSettings, RawTable.of(account, environ=environ, folder=tmp_path))
+    assert read.load_menu().start == "hello"
 
 
 def test_a_menu_below_the_account_is_told_by_its_key() -> None:

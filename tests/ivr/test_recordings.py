@@ -18,7 +18,7 @@ from connectors.ivr.recordings import NOT_YET, RecordingDoc
 from hub.documents import Entry
 from hub.testing import FakeServices
 from normalizer.drafts import Amendment
-from normalizer.outcomes import Gone, Misconfigured, Rejected, Temporary
+from normalizer.outcomes import Gone, Misconfigured, RateLimited, Rejected, Temporary
 from normalizer.parts import Audio, Media, MediaState
 from tests.ivr.calling import WORKING, Desk
 from tests.ivr.fake_twilio import ACCOUNT_SID, FakeApi
@@ -113,6 +113,28 @@ async def test_a_file_that_is_not_there_yet_is_tried_again_and_not_for_ever(shel
         await shelf.services.fetcher.close()
 
 
+@pytest.mark.parametrize("trouble", [503, 429, -1])
+async def test_a_twilio_in_trouble_loses_no_recording(shelf: Shelf, trouble: int) -> None:
+    """Nothing is given up: the file is fetched later, and deleted later; `check` says what is."""
+    try:
+        await shelf.fetch()
+        await shelf.fold(MediaState.READY)
+        shelf.api.trouble = trouble
+        with pytest.raises(RateLimited if trouble == 429 else Temporary):
+            await shelf.fetch()
+        await shelf.connector._tidying.tidy()
+        assert len(await shelf.docs()) == 1, "it is still to be deleted"
+        with pytest.raises(RateLimited if trouble == 429 else Temporary):
+            await shelf.connector._tidying.look_up_calls()
+        [told] = await shelf.connector.check()
+        assert " " in told
+        shelf.api.trouble = 0
+        await shelf.connector._tidying.tidy()
+        assert shelf.api.deleted == [RECORDING]
+    finally:
+        await shelf.services.fetcher.close()
+
+
 @pytest.mark.parametrize(
     "ref", ["", "RE1", "../Calls", f"{RECORDING}.mp3?x=", f"https://b.example/{RECORDING}", "x/y/z"]
 )
@@ -177,6 +199,10 @@ def _erased(entry: Entry) -> Entry:
     )
 
 
+async def _fails(audio: bytes, mime: str, language: str) -> str:
+    raise RuntimeError("the provider is away")
+
+
 async def test_a_provider_writes_down_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, with the bytes and the menu's language; until then the entry says who it waits for."""
     asked = []
@@ -186,7 +212,7 @@ async def test_a_provider_writes_down_what_was_said(monkeypatch: pytest.MonkeyPa
         return "请给我回电。"
 
     module = ModuleType("acme_speech")
-    module.transcribe = transcribe  # type: ignore[attr-defined]
+    module.transcribe = _fails  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "acme_speech", module)
     async with FakeApi() as api, aiohttp.ClientSession() as http:
         shelf = await _shelf(api, http, transcriber="acme_speech:transcribe", keep_at_twilio=True)
@@ -195,6 +221,9 @@ async def test_a_provider_writes_down_what_was_said(monkeypatch: pytest.MonkeyPa
             assert words == "transcript: waits for acme_speech:transcribe"
             await shelf.fetch()
             await shelf.fold(MediaState.READY)
+            await shelf.connector._tidying.tidy()
+            assert await shelf.docs(), "it failed, so it is asked again"
+            module.transcribe = transcribe  # type: ignore[attr-defined]
             for _ in range(2):
                 await shelf.connector._tidying.tidy()
             assert asked == [(SOUND, "audio/mpeg", "zh-CN")]

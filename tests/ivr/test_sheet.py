@@ -9,7 +9,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import msgspec
 import pytest
 
-from connectors.ivr import callers, hearing, requests
+from connectors._twilio.signature import signature
+from connectors.ivr import callers, hearing, requests, twiml
 from connectors.ivr.menus import Option
 from connectors.ivr.state import BadState, CallState, Sealer
 from hub import Refused, Request
@@ -18,7 +19,7 @@ from normalizer.drafts import Amendment, Event, Message
 from normalizer.model import Trust
 from normalizer.parts import Audio
 from tests.ivr.calling import NIGHT, Desk, example_menu, texts
-from tests.ivr.fake_twilio import DOOR, NUMBER, sign
+from tests.ivr.fake_twilio import DOOR, NUMBER, SCHEMA, sign
 
 CALL = "CA" + "1" * 30 + "01"
 LEG = "CA" + "2" * 32
@@ -443,6 +444,27 @@ def _tampered(url: str, fields: dict[str, str], another: str) -> list[tuple[str,
     return found
 
 
+async def test_a_shared_signing_key_is_believed_by_its_name_only() -> None:
+    """The newer scheme: the header names the key and its algorithm."""
+    desk = Desk(auth_tokens=None, signing_keys={"SK1": "shared-secret"})
+    fields = desk.call().fields
+    given = signature("shared-secret", DOOR, list(fields.items()), "HMAC_SHA256")
+    request = _request(DOOR, fields, signature=given)
+    for named, believed in (
+        ("key=SK1,algorithm=HMAC_SHA256", True),
+        ("key=SK2,algorithm=HMAC_SHA256", False),
+        ("key=SK1,algorithm=NONE", False),
+        ("", False),
+    ):
+        headers = {**request.headers, "x-twilio-webhooks-signature-settings": named}
+        changed = msgspec.structs.replace(request, headers=headers)
+        if believed:
+            desk.connector.verify(changed)
+        else:
+            with pytest.raises(Refused):
+                desk.connector.verify(changed)
+
+
 def test_a_state_says_nothing_to_who_reads_it_and_is_one_calls() -> None:
     """Neither the number nor the step can be read in a URL, and equal states are equal texts."""
     sealer = Sealer(b"k" * 32)
@@ -477,6 +499,16 @@ def test_odd_fields_are_read_with_tolerance() -> None:
     assert read.status == ""
     assert read.dial_bridged is True
     assert read.digits == ""
+
+
+def test_a_document_cannot_have_an_attribute_that_twilio_does_not_know() -> None:
+    """The builder writes down whatever it is given; each attribute of ours is Twilio's."""
+    with pytest.raises(TypeError, match="<Say> has no attribute langage"):
+        twiml._only("Say", langage="zh-CN")
+    for verb, names in twiml.ALLOWED.items():
+        for name in names:
+            first, *rest = name.split("_")
+            assert first + "".join(word.title() for word in rest) in SCHEMA[verb], (verb, name)
 
 
 def test_masking_keeps_the_form_and_takes_what_was_typed_and_said() -> None:
