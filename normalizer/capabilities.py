@@ -50,6 +50,7 @@ class Capabilities(Model, frozen=True, kw_only=True):
     recall_window_s: int | None = None
     profile: bool = False
     templates: bool = False
+    free_text: bool = True  # False: only templates leave; what people type is refused before
     # When one may send. A channel without windows can be written to at any time.
     windows: tuple[Window, ...] = ()
     quotas: tuple[Quota, ...] = ()

@@ -30,6 +30,7 @@ TYPES: dict[str, str] = {
     "recall-unsupported": "The channel cannot recall",
     "recall-window-passed": "Too late to recall",
     "unsupported": "The channel cannot carry this",
+    "template-needed": "The channel carries approved templates only",
     "consent-withdrawn": "The customer does not want this",
     "consent-missing": "The customer has not agreed to this",
     "frequency-capped": "The customer gets enough of this",

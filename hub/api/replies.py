@@ -133,7 +133,8 @@ class Replies:
             problems=(404, 409, 410),
             once=True,
             description="Refused with 409 `conversation-moved-on` and the newer entries when"
-            " `seen_up_to` is given and somebody spoke since.",
+            " `seen_up_to` is given and somebody spoke since; with 422 `template-needed` and the"
+            " account's `templates` where a channel carries nothing else.",
         )
         moved_on = reply["responses"]["409"]["content"]
         moved_on["application/problem+json"] = {"schema": MovedOn}
@@ -249,6 +250,8 @@ class Replies:
         }
         if wanted.template is not None:
             args |= await self._by_template(wanted.template, args["address"])
+        else:
+            await self._refuse_free_text(person, wanted, args["address"])
         for name in ("channel", "thread", "subject", "agent_name"):
             if value := getattr(wanted, name):
                 args[name] = value
@@ -281,6 +284,15 @@ class Replies:
             if wanted.channel in ("", doc.channel) and caller.sees(doc.channel, doc.account):
                 return doc.id
         raise Refusal("unreachable", "this key reaches no address of this customer there")
+
+    async def _refuse_free_text(self, person: Person, wanted: ReplyInput, ident: str) -> None:
+        """Say at once which templates there are where what somebody typed cannot leave."""
+        for doc in reversed(person.addresses):
+            if doc.id == ident or (not ident and wanted.channel in ("", doc.channel)):
+                connector = self._hub.connectors.get((doc.channel, doc.account))
+                if connector is not None:
+                    await self._templates.refuse_free_text(connector)
+                return
 
     async def _by_template(self, wanted: TemplateInput, ident: str) -> dict[str, Any]:
         """Return the arguments of an answer by template, with what the vendor will say."""

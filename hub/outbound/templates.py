@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import structlog
 
 from hub.clock import Clock
@@ -18,6 +19,7 @@ log = structlog.get_logger(__name__)
 KEPT_S = 60.0
 ASKED_FOR_S = 5.0
 MOST = 1000
+SHOWN = 50  # in a refusal
 _BLANK = re.compile(r"\{([^{}]{1,100})\}")
 
 
@@ -47,6 +49,20 @@ class Templates:
             ) from error
         self._held[account] = (now, found)
         return found
+
+    async def refuse_free_text(self, connector: Connector[Any]) -> None:
+        """Raise Refusal(template-needed) with the templates where only those leave."""
+        if connector.capabilities.free_text:
+            return
+        account = f"{connector.account.channel}:{connector.account.key}"
+        listed = [msgspec.to_builtins(each) for each in (await self.of(connector))[:SHOWN]]
+        raise Refusal(
+            "template-needed",
+            f"{account} carries approved templates only: answer by one of them,"
+            " or take another channel",
+            422,
+            templates=listed,
+        )
 
     async def preview(
         self, connector: Connector[Any], name: str, language: str, params: Mapping[str, str]

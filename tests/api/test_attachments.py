@@ -11,6 +11,7 @@ from hub.api.attachments import AT_ONCE_BYTES, MAX_BYTES, Attachments, sniff
 from hub.api.people import People
 from hub.documents import Entry
 from hub.inbox_writer import Overloaded
+from hub.signed_links import link_signature
 from normalizer.parts import File, Media
 from tests.support.hubs import Answered, RunningHub
 
@@ -102,7 +103,7 @@ async def test_a_link_needs_no_key_until_it_expires(api: RunningHub) -> None:
 async def test_an_old_link_is_told_so(api: RunningHub) -> None:
     made = await upload(api, PNG)
     ident = made.json["id"]
-    signature = Attachments(api.hub, People(api.hub.store))._signature(ident, 1000)
+    signature = link_signature(api.hub.key, ident, 1000)
     path = f"/api/v1/attachments/{ident}/signed?expires=1000&signature={signature}"
     answered = await api.call("GET", path, key="")
     assert (answered.status, answered.problem) == (410, "cursor-expired")
