@@ -17,6 +17,7 @@ from connectors.wechat.tokens import LEASE, STATE
 from hub.documents import State
 from hub.store.codec import Codec
 from hub.store.driver import open_driver
+from hub.store.interface import Unavailable
 from hub.store.mongo import MongoStore
 from hub.testing import FakeClock, FakeServices, MemoryStore
 from normalizer.outcomes import Accepted, Failure, Misconfigured, Temporary
@@ -232,6 +233,25 @@ async def test_a_state_that_cannot_be_read_is_no_end() -> None:
         _, rev = await ours.context.state(STATE)
         await ours.context.set_state(STATE, {"refused": "nonsense"}, rev)
         assert (await ours._tokens._load())[0].sealed == ""
+
+
+async def test_while_the_database_is_away_nothing_is_sent_and_it_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(*args: object) -> object:
+        raise Unavailable("an election")
+
+    async with at_work() as (ours, vendor, _):
+        with monkeypatch.context() as patched:
+            patched.setattr(ours.context, "set_state", away)
+            with pytest.raises(Temporary, match="cannot be kept: an election"):
+                await send(ours)
+            patched.setattr(ours.context, "state", away)
+            with pytest.raises(Temporary, match="cannot be read: an election"):
+                await send(ours)
+        assert not vendor.calls
+        await send(ours)
+        assert len(vendor.got()) == 1
 
 
 @pytest.mark.parametrize(
