@@ -40,7 +40,8 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     """A file to give to WeChat first; ``kind`` is image, voice or video."""
 
     kind: str
-    media: Media
+    blob: str
+    mime: str
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +138,15 @@ def _picture(media: Media) -> Piece:
 
 
 def _file(kind: str, media: Media, **content: str) -> Piece:
-    return Piece(kind=kind, content=content, upload=Upload(kind=kind, media=media))
+    upload = Upload(kind=kind, blob=stored(media), mime=media.mime)
+    return Piece(kind=kind, content=content, upload=upload)
+
+
+def stored(media: Media) -> str:
+    """Return the blob of a file. Raises Rejected for one that is not in the store."""
+    if media.blob is None:
+        raise Rejected(f"the file {media.name or 'of this answer'} is not in the store")
+    return media.blob
 
 
 def _by_link(media: Media, link_to: LinkTo) -> Piece:

@@ -8,8 +8,9 @@ answer, because the first of them has arrived.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ import aiohttp
 
 from connectors.wechat import errors
 from connectors.wechat.api import Api, Refusal
-from connectors.wechat.composing import Piece, Upload, compose
+from connectors.wechat.composing import Piece, Upload, compose, stored
 from connectors.wechat.settings import WechatSettings
 from connectors.wechat.templates import listed, subscription_id
 from connectors.wechat.texts import clean
@@ -45,6 +46,7 @@ SUFFIXES = {
     "audio/mp3": "mp3",
     "video/mp4": "mp4",
 }
+PREPARE_S = 9.0  # of the 15 s that a worker has for an attempt
 KEY_BYTES = 64
 NAMED = 5  # templates in a refusal
 
@@ -65,7 +67,7 @@ class Sending:
         if self._settings.rights == "passive":
             raise Unsupported(await self._passive_only(), code="passive_only")
         pieces = compose(message, self._link_to)
-        bodies = [await self._body(to, piece) for piece in pieces]
+        bodies = await self._prepared(to, pieces)
         for number, (piece, body) in enumerate(zip(pieces, bodies, strict=True)):
             try:
                 await self._one(to, piece, body)
@@ -78,6 +80,15 @@ class Sending:
                     code="partly_sent",
                 ) from failure
         return Accepted(at=self._context.clock.now())
+
+    async def _prepared(self, to: str, pieces: Sequence[Piece]) -> list[Mapping[str, Any]]:
+        """Fetch the token and give the files: whatever takes too long here was surely not sent."""
+        try:
+            async with asyncio.timeout(PREPARE_S):
+                await self._api.token()
+                return [await self._body(to, piece) for piece in pieces]
+        except TimeoutError:
+            raise Temporary("giving the files to WeChat takes too long now") from None
 
     async def _passive_only(self) -> str:
         """Say why nothing but templates leaves, and which there are."""
@@ -119,18 +130,15 @@ class Sending:
         return body
 
     async def _uploaded(self, upload: Upload) -> str:
-        media = upload.media
-        if media.blob is None:
-            raise Rejected(f"the file {media.name or 'of this answer'} is not in the store")
         try:
-            data = await self._context.blobs.read(media.blob)
+            data = await self._context.blobs.read(upload.blob)
         except StoreError as error:
             raise Temporary(f"a file of this answer cannot be read: {error}") from error
-        name = f"{upload.kind}.{SUFFIXES[media.mime]}"
+        name = f"{upload.kind}.{SUFFIXES[upload.mime]}"
 
         def form() -> aiohttp.FormData:
             made = aiohttp.FormData()
-            made.add_field("media", data, filename=name, content_type=media.mime)
+            made.add_field("media", data, filename=name, content_type=upload.mime)
             return made
 
         try:
@@ -144,10 +152,9 @@ class Sending:
 
     def _link_to(self, media: Media) -> str:
         """Return an address under which the customer can fetch a file. Raises Rejected."""
-        if media.blob is None:
-            raise Rejected(f"the file {media.name or 'of this answer'} is not in the store")
+        blob = stored(media)
         days = timedelta(days=self._settings.file_link_days)
-        url = self._context.public_link(media.blob, days)
+        url = self._context.public_link(blob, days)
         if not _reachable(url):
             raise Rejected(
                 "WeChat does not take this file itself, and a link to it would lead to this"

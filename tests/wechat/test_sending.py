@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from connectors.wechat import api, errors
+from connectors.wechat import api, errors, sending
 from connectors.wechat.composing import calls_for
 from connectors.wechat.texts import MAX_CHARS
 from hub.testing import FakeClock
@@ -407,13 +407,26 @@ async def test_a_lost_answer_is_unknown_and_nothing_is_sent_again() -> None:
 
 
 async def test_a_send_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "TIMEOUT", api.aiohttp.ClientTimeout(total=0.2))
+    monkeypatch.setattr(api, "TIMEOUT", api.aiohttp.ClientTimeout(total=1.0))
     async with at_work() as (ours, vendor, _):
         await ours._tokens.current()
         vendor.trouble = ["timeout"]
         with pytest.raises(OutcomeUnknown, match="no answer"):
             await ours.send(outgoing(Text(text="hi")))
         assert vendor.calls[SEND] == 1
+
+
+async def test_a_file_that_takes_too_long_was_surely_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cut later, by the worker's own deadline, nobody could say so."""
+    monkeypatch.setattr(sending, "PREPARE_S", 0.5)
+    async with at_work() as (ours, vendor, services):
+        vendor.trouble, vendor.trouble_at = ["timeout"], UPLOAD
+        image = Image(media=await media(services, b"bytes", "image/png"))
+        with pytest.raises(Temporary, match="takes too long"):
+            await ours.send(outgoing(image))
+        assert not vendor.calls[SEND]
 
 
 async def test_a_failure_between_two_messages_of_an_answer_is_no_clear_failure() -> None:
