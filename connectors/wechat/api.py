@@ -27,7 +27,6 @@ from normalizer.outcomes import (
 )
 
 TIMEOUT = aiohttp.ClientTimeout(total=10, connect=3)
-UPLOAD_TIMEOUT = aiohttp.ClientTimeout(total=20, connect=3)
 MAX_ANSWER_BYTES = 2 * 1024 * 1024
 MAX_WAIT_S = 3600.0
 
@@ -94,7 +93,6 @@ class Api:
                     path,
                     query={**(query or {}), "access_token": token},
                     data=form() if form is not None else data,
-                    timeout=UPLOAD_TIMEOUT if form is not None else TIMEOUT,
                     sends=sends,
                     token=token,
                 )
@@ -117,7 +115,6 @@ class Api:
         *,
         query: Mapping[str, str],
         data: bytes | aiohttp.FormData | None,
-        timeout: aiohttp.ClientTimeout,
         sends: bool,
         token: str,
     ) -> Said:
@@ -130,7 +127,7 @@ class Api:
                 params=query,
                 data=data,
                 headers=headers if isinstance(data, bytes) else None,
-                timeout=timeout,
+                timeout=TIMEOUT,
                 allow_redirects=False,
             ) as response:
                 refuse_status(response, lost)

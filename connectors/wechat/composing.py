@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from normalizer.outcomes import Rejected, Unsupported
 from normalizer.parts import (
     AnyPart,
     Audio,
+    File,
     Image,
     Link,
     Location,
@@ -22,7 +23,7 @@ from normalizer.parts import (
     Video,
 )
 
-SENDS = frozenset({"text", "image", "audio", "video", "location", "link", "quick_replies"})
+SENDS = frozenset({"text", "image", "audio", "video", "file", "location", "link", "quick_replies"})
 IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif"})
 VOICE_TYPES = frozenset({"audio/amr", "audio/mpeg", "audio/mp3"})
 VIDEO_TYPES = frozenset({"video/mp4"})
@@ -39,7 +40,8 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     """A file to give to WeChat first; ``kind`` is image, voice or video."""
 
     kind: str
-    media: Media
+    blob: str
+    mime: str
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +52,11 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     upload: Upload | None = None
 
 
-def compose(message: Outgoing) -> list[Piece]:
+LinkTo = Callable[[Media], str]
+"""Return an address from which a customer can fetch a file for a while. Raises Rejected."""
+
+
+def compose(message: Outgoing, link_to: LinkTo) -> list[Piece]:
     """Return the messages for an answer. Raises Unsupported or Rejected, with nothing sent."""
     pieces: list[Piece] = []
     parts = list(message.parts)
@@ -64,7 +70,7 @@ def compose(message: Outgoing) -> list[Piece]:
         if isinstance(part, Text) and parts and isinstance(parts[0], QuickReplies):
             pieces.append(_menu(parts.pop(0), part.text))
         else:
-            pieces += _pieces(part)
+            pieces += _pieces(part, link_to)
     if not pieces:
         raise Rejected("there is nothing to send: the answer is empty")
     if len(pieces) > MAX_CALLS:
@@ -80,12 +86,12 @@ def calls_for(message: Outgoing) -> int:
     if message.template:
         return 1
     try:
-        return len(compose(message))
+        return len(compose(message, lambda media: ""))
     except (Unsupported, Rejected):
         return 1
 
 
-def _pieces(part: AnyPart) -> Sequence[Piece]:
+def _pieces(part: AnyPart, link_to: LinkTo) -> Sequence[Piece]:
     match part:
         case Text():
             said = clean(part.text)
@@ -93,37 +99,59 @@ def _pieces(part: AnyPart) -> Sequence[Piece]:
                 raise Rejected("WeChat takes no empty texts")
             return [Piece(kind="text", content={"content": each}) for each in split(said)]
         case Image():
-            return [_file("image", part.media, IMAGE_TYPES, MAX_IMAGE_BYTES, {})]
+            return [_picture(part.media)]
         case Audio():
-            if (part.media.duration_s or 0) > MAX_VOICE_S:
-                raise Rejected(f"WeChat takes voice of at most {MAX_VOICE_S:g} seconds")
-            return [_file("voice", part.media, VOICE_TYPES, MAX_VOICE_BYTES, {})]
+            long = (part.media.duration_s or 0) > MAX_VOICE_S
+            if long or not _fits(part.media, VOICE_TYPES, MAX_VOICE_BYTES):
+                return [_by_link(part.media, link_to)]
+            return [_file("voice", part.media)]
         case Video():
-            named = {"title": clean(part.media.name)[:_TITLE_CHARS], "description": ""}
-            return [_file("video", part.media, VIDEO_TYPES, MAX_VIDEO_BYTES, named)]
+            if not _fits(part.media, VIDEO_TYPES, MAX_VIDEO_BYTES):
+                return [_by_link(part.media, link_to)]
+            title = clean(part.media.name)[:_TITLE_CHARS]
+            return [_file("video", part.media, title=title, description="")]
+        case File():
+            return [_by_link(part.media, link_to)]
         case Location():
             return [Piece(kind="text", content={"content": _place(part)})]
         case Link():
-            return [_article(part)]
+            return [_article(part.title or part.url, part.text, part.url)]
         case QuickReplies():
             return [_menu(part, "")]
         case _:
             raise Unsupported("WeChat cannot carry this")
 
 
-def _file(
-    kind: str, media: Media, types: frozenset[str], most: int, content: Mapping[str, Any]
-) -> Piece:
-    """Return a message with a file. Pictures were made to fit before; other files were not."""
-    name = media.name or "the file"
-    if media.mime not in types:
+def _fits(media: Media, types: frozenset[str], most: int) -> bool:
+    return media.mime in types and (media.size or 0) <= most
+
+
+def _picture(media: Media) -> Piece:
+    """Pictures were made to fit before, all that are any."""
+    if not _fits(media, IMAGE_TYPES, MAX_IMAGE_BYTES):
         raise Rejected(
-            f"{name} is of the type {media.mime or 'unknown'}, and WeChat takes as {kind}"
-            f" {', '.join(sorted(types))} only"
+            f"{media.name or 'the picture'} is {media.mime or 'of unknown type'} with"
+            f" {media.size or 0} bytes, and WeChat takes {', '.join(sorted(IMAGE_TYPES))} of at"
+            f" most {MAX_IMAGE_BYTES}"
         )
-    if (media.size or 0) > most:
-        raise Rejected(f"{name} has {media.size} bytes, and WeChat takes {most} as {kind}")
-    return Piece(kind=kind, content=content, upload=Upload(kind=kind, media=media))
+    return _file("image", media)
+
+
+def _file(kind: str, media: Media, **content: str) -> Piece:
+    upload = Upload(kind=kind, blob=stored(media), mime=media.mime)
+    return Piece(kind=kind, content=content, upload=upload)
+
+
+def stored(media: Media) -> str:
+    """Return the blob of a file. Raises Rejected for one that is not in the store."""
+    if media.blob is None:
+        raise Rejected(f"the file {media.name or 'of this answer'} is not in the store")
+    return media.blob
+
+
+def _by_link(media: Media, link_to: LinkTo) -> Piece:
+    """Return a card that leads to a file which WeChat itself does not take."""
+    return _article(media.name or "文件", media.mime, link_to(media))
 
 
 def _place(part: Location) -> str:
@@ -131,12 +159,12 @@ def _place(part: Location) -> str:
     return "\n".join(line for line in (clean(part.label), f"{part.lat:.6f},{part.lon:.6f}") if line)
 
 
-def _article(part: Link) -> Piece:
+def _article(title: str, text: str, url: str) -> Piece:
     """A link is a news message of one article; more than one is refused since 2018."""
     article = {
-        "title": clean(part.title or part.url)[:_TITLE_CHARS],
-        "description": clean(part.text)[:_DESCRIPTION_CHARS],
-        "url": part.url,
+        "title": clean(title)[:_TITLE_CHARS],
+        "description": clean(text)[:_DESCRIPTION_CHARS],
+        "url": url,
         "picurl": "",
     }
     return Piece(kind="news", content={"articles": [article]})

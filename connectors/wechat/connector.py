@@ -70,10 +70,8 @@ class WechatConnector(Connector[WechatSettings]):
         sends=composing.SENDS,
         max_text_chars=MAX_CHARS,
         max_parts=composing.MAX_CALLS,
-        max_media_bytes=composing.MAX_VIDEO_BYTES,
         max_image_bytes=composing.MAX_IMAGE_BYTES,
-        image_types=composing.IMAGE_TYPES,
-        media_types=composing.VOICE_TYPES | composing.VIDEO_TYPES,
+        image_types=composing.IMAGE_TYPES,  # other files that do not fit go as links
         templates=True,
         profile=True,
         windows=WINDOWS,
@@ -87,7 +85,7 @@ class WechatConnector(Connector[WechatSettings]):
         if settings.rights == "passive":
             # Of this account alone: the class says what the channel can do.
             self.capabilities = msgspec.structs.replace(  # type: ignore[misc]
-                type(self).capabilities, sends=frozenset()
+                type(self).capabilities, sends=frozenset({"text"}), free_text=False
             )
         self._verifier = Verifier(settings, insecure=account.insecure)
         self._tokens = Tokens(

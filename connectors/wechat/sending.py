@@ -8,20 +8,25 @@ answer, because the first of them has arrived.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import ipaddress
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from connectors.wechat import errors
 from connectors.wechat.api import Api, Refusal
-from connectors.wechat.composing import Piece, Upload, compose
+from connectors.wechat.composing import Piece, Upload, compose, stored
 from connectors.wechat.settings import WechatSettings
-from connectors.wechat.templates import subscription_id
+from connectors.wechat.templates import listed, subscription_id
 from connectors.wechat.texts import clean
 from hub import ConnectorContext, Outgoing, StoreError
 from normalizer.addresses import parse_address
 from normalizer.outcomes import Accepted, Failure, OutcomeUnknown, Rejected, Temporary, Unsupported
+from normalizer.parts import Media
 
 SEND = "/cgi-bin/message/custom/send"
 TEMPLATE = "/cgi-bin/message/template/send"
@@ -41,7 +46,9 @@ SUFFIXES = {
     "audio/mp3": "mp3",
     "video/mp4": "mp4",
 }
+PREPARE_S = 9.0  # of the 15 s that a worker has for an attempt
 KEY_BYTES = 64
+NAMED = 5  # templates in a refusal
 
 
 class Sending:
@@ -58,9 +65,9 @@ class Sending:
         if message.template:
             return await self._by_template(message, to)
         if self._settings.rights == "passive":
-            raise Unsupported(PASSIVE_ONLY, code="passive_only")
-        pieces = compose(message)
-        bodies = [await self._body(to, piece) for piece in pieces]
+            raise Unsupported(await self._passive_only(), code="passive_only")
+        pieces = compose(message, self._link_to)
+        bodies = await self._prepared(to, pieces)
         for number, (piece, body) in enumerate(zip(pieces, bodies, strict=True)):
             try:
                 await self._one(to, piece, body)
@@ -73,6 +80,25 @@ class Sending:
                     code="partly_sent",
                 ) from failure
         return Accepted(at=self._context.clock.now())
+
+    async def _prepared(self, to: str, pieces: Sequence[Piece]) -> list[Mapping[str, Any]]:
+        """Fetch the token and give the files: whatever takes too long here was surely not sent."""
+        try:
+            async with asyncio.timeout(PREPARE_S):
+                await self._api.token()
+                return [await self._body(to, piece) for piece in pieces]
+        except TimeoutError:
+            raise Temporary("giving the files to WeChat takes too long now") from None
+
+    async def _passive_only(self) -> str:
+        """Say why nothing but templates leaves, and which there are."""
+        try:
+            found = await listed(self._api, subscriptions=self._settings.subscription_templates)
+        except Failure as failure:
+            self._context.log.info("templates_not_listed", reason=failure.reason)
+            return PASSIVE_ONLY
+        names = ", ".join(f"{each.name} ({each.preview[:20]})" for each in found[:NAMED])
+        return f"{PASSIVE_ONLY}. Templates that may go: {names}" if names else PASSIVE_ONLY
 
     # --- customer-service messages ---------------------------------------------------------------
 
@@ -104,18 +130,15 @@ class Sending:
         return body
 
     async def _uploaded(self, upload: Upload) -> str:
-        media = upload.media
-        if media.blob is None:
-            raise Rejected(f"the file {media.name or 'of this answer'} is not in the store")
         try:
-            data = await self._context.blobs.read(media.blob)
+            data = await self._context.blobs.read(upload.blob)
         except StoreError as error:
             raise Temporary(f"a file of this answer cannot be read: {error}") from error
-        name = f"{upload.kind}.{SUFFIXES[media.mime]}"
+        name = f"{upload.kind}.{SUFFIXES[upload.mime]}"
 
         def form() -> aiohttp.FormData:
             made = aiohttp.FormData()
-            made.add_field("media", data, filename=name, content_type=media.mime)
+            made.add_field("media", data, filename=name, content_type=upload.mime)
             return made
 
         try:
@@ -126,6 +149,18 @@ class Sending:
         if not isinstance(ident, str) or not ident:
             raise Temporary("WeChat took the file and gave no media_id")
         return ident
+
+    def _link_to(self, media: Media) -> str:
+        """Return an address under which the customer can fetch a file. Raises Rejected."""
+        blob = stored(media)
+        days = timedelta(days=self._settings.file_link_days)
+        url = self._context.public_link(blob, days)
+        if not _reachable(url):
+            raise Rejected(
+                "WeChat does not take this file itself, and a link to it would lead to this"
+                " machine: set hub.public_url to where the hub is reached from outside"
+            )
+        return url
 
     # --- what the vendor approved ----------------------------------------------------------------
 
@@ -145,6 +180,15 @@ class Sending:
                 return Accepted(at=self._context.clock.now())
             raise self._api.failure(refusal) from None
         return Accepted(vendor_ids=_msgid(said), at=self._context.clock.now())
+
+
+def _reachable(url: str) -> bool:
+    """Whether an address can be one of the internet's, by its looks."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." in host and not host.endswith((".local", ".localhost", ".internal"))
 
 
 def _msgid(said: Mapping[str, Any]) -> tuple[str, ...]:

@@ -78,6 +78,15 @@ class WechatSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(description="The vendor's service account in whose name answers go: kf1@shop."),
     ] = ""
+    file_link_days: Annotated[
+        int,
+        Meta(
+            description="Files that WeChat does not take go as links, which end after so long.",
+            ge=1,
+            le=90,
+            extra={"unit": "days"},
+        ),
+    ] = 7
     location_reports: Annotated[
         bool,
         Meta(description="Whether passive location reports become lines of the timeline."),

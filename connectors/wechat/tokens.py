@@ -29,7 +29,8 @@ from normalizer.outcomes import Failure, Misconfigured, Temporary
 STATE = "access_token"
 RENEW_AT = 0.8  # of its life
 LEASE = timedelta(seconds=15)  # longer than a fetch takes
-WAIT_S = 20.0  # for another process' fetch
+WAIT_S = 20.0  # for another process' fetch; the flight goes on when its callers have gone
+CALLER_WAITS_S = 7.0  # a worker has 15 s for an attempt, and has to send within them as well
 LOOK_EVERY_S = 0.05
 CONTESTED = 3  # refusals of a token that should have held ...
 CONTESTED_WITHIN = timedelta(minutes=10)  # ... in which time
@@ -122,7 +123,11 @@ class Tokens:
                 self._flight = asyncio.create_task(self._obtained(refused))
                 self._flight.add_done_callback(_looked_at)
             assert self._flight is not None
-            token = await asyncio.shield(self._flight)
+            try:
+                async with asyncio.timeout(CALLER_WAITS_S):
+                    token = await asyncio.shield(self._flight)
+            except TimeoutError:
+                raise Temporary("the access token is not there in time") from None
             if token.value != refused or not joined:
                 return token
 

@@ -113,12 +113,6 @@ class Sender:
                 return await connector.send(message)
         except OutcomeUnknown:
             raise
-        except Unsupported as refused:
-            await self._ledger.give_back(holder(job))
-            templates_only = not (message.template or connector.capabilities.sends)
-            if templates_only and (fitting := await self._fitting(connector)):
-                raise Unsupported(f"{refused.reason}. {fitting}", code=refused.code) from None
-            raise
         except Failure:
             await self._ledger.give_back(holder(job))
             raise
@@ -268,9 +262,9 @@ class Sender:
         )
 
     async def _fitting(self, connector: Connector[Any]) -> str:
-        """Say which templates may leave where nothing else does; "" where there are none."""
+        """Say which templates may leave while the windows are shut; "" where there are none."""
         can = connector.capabilities
-        if not can.templates or (can.windows and not passes_closed(can, template=True)):
+        if not (can.templates and passes_closed(can, template=True)):
             return ""
         try:
             listed = await self._templates.of(connector)

@@ -149,23 +149,6 @@ async def test_a_closed_window_names_the_templates_that_may_still_go(
     assert "Templates" not in shut.value.reason
 
 
-async def test_an_account_that_sends_templates_only_names_them(
-    way: Way, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def templates() -> list[Template]:
-        return [Template(name="shipped")]
-
-    monkeypatch.setattr(way.chat, "templates", templates)
-    way.can(templates=True)
-    way.chat.before = [Unsupported("templates only"), Unsupported("no such part")]
-    way.chat.capabilities = replace(way.chat.capabilities, sends=frozenset())  # type: ignore[misc]
-    with pytest.raises(Unsupported, match=r"only\. Templates may still go: shipped"):
-        await way.sender.run(SEND)
-    way.can(templates=True)
-    with pytest.raises(Unsupported, match=r"no such part\Z"):
-        await way.sender.run(SEND)
-
-
 async def test_a_template_is_refused_where_there_are_none(way: Way) -> None:
     way.can()
     await way.put(replace(ANSWER, data={"template": {"name": "hi"}}))

@@ -64,6 +64,7 @@ class FakeWechat(FakeVendor):
         self.calls: Counter[str] = Counter()
         self.bodies: list[Mapping[str, Any]] = []  # of messages that were taken
         self.trouble: list[str] = []
+        self.trouble_at = "/"  # paths that begin like this have it
         self.issued = 0
         self.expires_in = 7200
         self.forced = 0
@@ -128,7 +129,7 @@ class FakeWechat(FakeVendor):
         async def answer(request: web.Request) -> web.StreamResponse:
             self.calls[path] += 1
             trouble = ""
-            if path != "/cgi-bin/stable_token":
+            if path.startswith(self.trouble_at) and path != "/cgi-bin/stable_token":
                 trouble = self.trouble.pop(0) if self.trouble else ""
             if self.mood is Mood.AWAY or trouble == "503":
                 return web.Response(status=503)

@@ -138,7 +138,7 @@ async def test_a_customer_writes_and_is_answered_within_what_wechat_allows(shop:
     assert windows["action"]["open"] is False
 
     # A lost answer never becomes a second message.
-    vendor.trouble = ["lost"]
+    vendor.trouble, vendor.trouble_at = ["lost"], SEND
     lost = await shop.answered("arrives, perhaps")
     await files_come_in_and_the_vendors_console_is_told_of(shop)
     await the_token_is_served_to_its_scope_and_no_other(shop)

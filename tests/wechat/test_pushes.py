@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from connectors.wechat.connector import WINDOWS, WechatConnector
-from connectors.wechat.wire import read
+from connectors.wechat.wire import Unreadable, read
 from hub.testing import FakeClock
 from normalizer.addresses import Address
 from normalizer.drafts import (
@@ -462,6 +462,33 @@ def test_a_push_in_json_becomes_the_same() -> None:
         '"MsgType":"text","Content":"你好😀","MsgId":24307213612345678}'
     ).encode()
     assert read_drafts(body, settings(), "shop") == (TABLE["10.1 text"][1],)
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        (b'{"a": 1, "b": 1.5, "c": true, "d": null}', {"a": "1", "b": "1.5", "c": "1", "d": ""}),
+        (b'{"a": {"List": [{"x": 1}, "y"]}}', {"a": {"List": [{"x": "1"}, "y"]}}),
+        (b'\xef\xbb\xbf{"MsgId": 24307213612345678}', {"MsgId": "24307213612345678"}),
+    ],
+)
+def test_json_is_read_as_the_same_push_in_xml_would_be(body: bytes, fields: Any) -> None:
+    assert read(body) == fields
+
+
+@pytest.mark.parametrize("body", [b"{", b"{}", b'{"a":' * 50 + b"1" + b"}" * 50, b'{"a": "\xff"}'])
+def test_json_that_is_none_is_not_read(body: bytes) -> None:
+    with pytest.raises(Unreadable):
+        read(body)
+
+
+def test_a_message_without_a_number_is_known_by_all_that_it_says() -> None:
+    """So that a repetition is dropped, and a second message is not."""
+    one, same, other = (
+        draft(f"<MsgType>hologram</MsgType><Content>{text}</Content>") for text in "aab"
+    )
+    assert one.key == same.key != other.key
+    assert one.key.startswith(f"msg::{CREATED}:hologram:")
 
 
 def test_several_permissions_are_one_draft_each_with_keys_of_their_own() -> None:

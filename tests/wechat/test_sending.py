@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from connectors.wechat import api, errors
+from connectors.wechat import api, errors, sending
 from connectors.wechat.composing import calls_for
 from connectors.wechat.texts import MAX_CHARS
 from hub.testing import FakeClock
@@ -178,11 +179,10 @@ async def test_files_are_given_before_the_first_message_leaves() -> None:
 @pytest.mark.parametrize(
     ("part", "words"),
     [
-        (Audio(media=Media(blob="b", mime="audio/wav")), "is of the type audio/wav"),
-        (Audio(media=Media(blob="b", mime="audio/amr", size=3 << 20)), "takes 2097152 as voice"),
-        (Audio(media=Media(blob="b", mime="audio/amr", duration_s=61)), "at most 60 seconds"),
-        (Video(media=Media(blob="b", mime="video/quicktime")), "type video/quicktime"),
+        (Image(media=Media(blob="b", mime="image/tiff")), "image/tiff with 0 bytes"),
+        (Image(media=Media(blob="b", mime="image/png", size=3 << 20)), "at most 2097152"),
         (Image(media=Media(mime="image/png")), "not in the store"),
+        (File(media=Media(mime="application/pdf")), "not in the store"),
         (Text(text="  "), "no empty texts"),
         (QuickReplies(replies=()), "1 to 20 options"),
         (
@@ -201,10 +201,30 @@ async def test_what_wechat_cannot_take_is_refused_with_a_reason_before_it_is_ask
         assert not vendor.calls
 
 
-async def test_other_files_are_no_part_of_the_channel() -> None:
-    with pytest.raises(Unsupported, match="send a link"):
-        await connector().send(outgoing(File(media=Media(blob="b", mime="application/pdf"))))
-    assert "file" not in connector().capabilities.sends
+@pytest.mark.parametrize(
+    "part",
+    [
+        File(media=Media(blob="b", mime="application/pdf", name="发票.pdf")),
+        Audio(media=Media(blob="b", mime="audio/wav", name="a.wav")),
+        Audio(media=Media(blob="b", mime="audio/amr", size=3 << 20, name="long.amr")),
+        Audio(media=Media(blob="b", mime="audio/amr", duration_s=61, name="longer.amr")),
+        Video(media=Media(blob="b", mime="video/quicktime", name="a.mov")),
+        Video(media=Media(blob="b", mime="video/mp4", size=11 << 20, name="big.mp4")),
+    ],
+)
+async def test_a_file_that_wechat_does_not_take_goes_as_a_link_that_ends(part: Any) -> None:
+    async with at_work() as (ours, vendor, services):
+        message = outgoing(part)
+        assert ours.sends_needed(message) == 1
+        await ours.send(message)
+        (article,) = vendor.bodies[0]["news"]["articles"]
+        assert article["title"] == part.media.name
+        assert article["url"] == ours.context.public_link("b", timedelta(days=7))
+        assert not vendor.uploads
+        services.public_url = "http://127.0.0.1:8080"
+        with pytest.raises(Rejected, match=r"set hub\.public_url"):
+            await ours.send(message)
+        assert len(vendor.bodies) == 1
 
 
 # --- templates -----------------------------------------------------------------------------------
@@ -256,11 +276,17 @@ async def test_an_account_without_the_right_sends_templates_and_nothing_else() -
         with pytest.raises(Unsupported, match="within 5 seconds") as refused:
             await ours.send(outgoing(Text(text="hi")))
         assert refused.value.code == "passive_only"
+        assert TEMPLATE in refused.value.reason
+        kept, vendor.templates = vendor.templates, []
+        with pytest.raises(Unsupported, match="within 5 seconds"):
+            await ours.send(outgoing(Text(text="hi")))
+        assert not vendor.bodies
+        vendor.templates = kept
         await ours.send(outgoing(Text(text="x"), template=TEMPLATE, params={}))
         assert len(vendor.bodies) == 1
-        assert ours.capabilities.sends == frozenset()
         assert ours.capabilities.templates
-        assert type(ours).capabilities.sends
+        assert not ours.capabilities.free_text
+        assert type(ours).capabilities.free_text
 
 
 # --- what its answers mean -----------------------------------------------------------------------
@@ -381,13 +407,26 @@ async def test_a_lost_answer_is_unknown_and_nothing_is_sent_again() -> None:
 
 
 async def test_a_send_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "TIMEOUT", api.aiohttp.ClientTimeout(total=0.2))
+    monkeypatch.setattr(api, "TIMEOUT", api.aiohttp.ClientTimeout(total=1.0))
     async with at_work() as (ours, vendor, _):
         await ours._tokens.current()
         vendor.trouble = ["timeout"]
         with pytest.raises(OutcomeUnknown, match="no answer"):
             await ours.send(outgoing(Text(text="hi")))
         assert vendor.calls[SEND] == 1
+
+
+async def test_a_file_that_takes_too_long_was_surely_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cut later, by the worker's own deadline, nobody could say so."""
+    monkeypatch.setattr(sending, "PREPARE_S", 0.5)
+    async with at_work() as (ours, vendor, services):
+        vendor.trouble, vendor.trouble_at = ["timeout"], UPLOAD
+        image = Image(media=await media(services, b"bytes", "image/png"))
+        with pytest.raises(Temporary, match="takes too long"):
+            await ours.send(outgoing(image))
+        assert not vendor.calls[SEND]
 
 
 async def test_a_failure_between_two_messages_of_an_answer_is_no_clear_failure() -> None:

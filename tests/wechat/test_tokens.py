@@ -12,11 +12,13 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from connectors.wechat import tokens
 from connectors.wechat.connector import WechatConnector
 from connectors.wechat.tokens import LEASE, STATE
 from hub.documents import State
 from hub.store.codec import Codec
 from hub.store.driver import open_driver
+from hub.store.interface import Unavailable
 from hub.store.mongo import MongoStore
 from hub.testing import FakeClock, FakeServices, MemoryStore
 from normalizer.outcomes import Accepted, Failure, Misconfigured, Temporary
@@ -92,6 +94,22 @@ async def test_a_process_that_dies_while_it_fetches_is_followed_by_another() -> 
         clock.advance(LEASE.total_seconds() + 1)
         await asyncio.wait_for(waiting, 30)
         assert vendor.calls[STABLE] == 1
+
+
+async def test_who_waits_too_long_for_a_token_has_surely_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The flight goes on without its callers, and the next one finds what it brought."""
+    monkeypatch.setattr(tokens, "CALLER_WAITS_S", 0.2)
+    async with FakeWechat() as vendor, two_processes(vendor, MemoryStore()) as (one, two, clock):
+        kept, rev = await one._tokens._load()
+        assert await one._tokens._store(one._tokens._leased(kept, "", clock.now()), rev)
+        with pytest.raises(Temporary, match="not there in time"):
+            await send(two)
+        clock.advance(LEASE.total_seconds() + 1)
+        monkeypatch.setattr(tokens, "CALLER_WAITS_S", 30.0)
+        await send(two)
+        assert (len(vendor.got()), vendor.calls[STABLE]) == (1, 1)
 
 
 async def test_who_lost_the_lease_does_not_overwrite_what_came_after() -> None:
@@ -232,6 +250,25 @@ async def test_a_state_that_cannot_be_read_is_no_end() -> None:
         _, rev = await ours.context.state(STATE)
         await ours.context.set_state(STATE, {"refused": "nonsense"}, rev)
         assert (await ours._tokens._load())[0].sealed == ""
+
+
+async def test_while_the_database_is_away_nothing_is_sent_and_it_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(*args: object) -> object:
+        raise Unavailable("an election")
+
+    async with at_work() as (ours, vendor, _):
+        with monkeypatch.context() as patched:
+            patched.setattr(ours.context, "set_state", away)
+            with pytest.raises(Temporary, match="cannot be kept: an election"):
+                await send(ours)
+            patched.setattr(ours.context, "state", away)
+            with pytest.raises(Temporary, match="cannot be read: an election"):
+                await send(ours)
+        assert not vendor.calls
+        await send(ours)
+        assert len(vendor.got()) == 1
 
 
 @pytest.mark.parametrize(
