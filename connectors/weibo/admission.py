@@ -2,7 +2,7 @@
 
 Weibo repeats a push with the same bytes; the same pair with another body is somebody who has
 read a query. What was seen is kept in the database, which all processes share, and in memory,
-which is all there is while the database is away (docs/decisions/0015).
+which is all there is while the database is away (docs/decisions/0017).
 """
 
 from __future__ import annotations

@@ -131,14 +131,14 @@ class Shop:
             {"address": self.address(sender)}, sort=[("position", 1)]
         )
 
-    async def answers(self, text: str, sender: str = "") -> str:
+    async def answers(self, text: str, sender: str = "", **more: str) -> str:
         """Let an agent answer; return the answer's entry."""
         page = await self.hub.get(
             "/api/v1/customers", params={"address": f"weibo:shop:uid:{sender or self.fan}"}
         )
         done = await self.hub.post(
             f"/api/v1/customers/{page['customers'][0]['id']}/replies",
-            {"address": self.address(sender), "parts": [{"type": "text", "text": text}]},
+            {"address": self.address(sender), "parts": [{"type": "text", "text": text}], **more},
             once=f"answer-{len(self._answers)}",
         )
         assert done.status in (200, 202), done
@@ -389,8 +389,10 @@ async def _each_mention_allows_one_answer(shop: Shop) -> None:
     long = await shop.state(await shop.answers("长" * 300), DeliveryState.FAILED)
     assert long.delivery is not None
     assert "takes 2 messages" in long.delivery.reason
-    for text in ("一", "二"):
-        await shop.state(await shop.answers(text), DeliveryState.ACCEPTED)
+    for text, mention in (("一", first), ("二", second)):
+        answer = await shop.answers(text, thread=mention.thread or "")
+        sent = await shop.state(answer, DeliveryState.ACCEPTED)
+        assert sent.thread == mention.thread
     refused = await shop.state(await shop.answers("三"), DeliveryState.FAILED)
     assert refused.delivery is not None
     assert refused.delivery.code == "window_spent"
