@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from hub import ConnectorContext, Doc, Index, Refused, StoreError, Verified
 
-ASK_S = 0.5  # Weibo cuts the connection after 5 s, and the push has to be stored as well
+ASK_S = 0.3  # the push has to be stored as well, and acknowledged within a second
 AWAY_S = 5.0  # for so long nobody asks a database that did not answer
 MOST_KEPT = 20_000  # in memory
 _SKEW = timedelta(seconds=60)
