@@ -476,7 +476,7 @@ async def test_what_goes_out_keeps_to_windows_and_arrives_once(shop: Shop) -> No
 async def test_pushes_are_taken_while_the_database_answers_nothing(
     tmp_path: Path, weibo: FakeWeibo
 ) -> None:
-    """By the spool; a forged body is refused all the same, and afterwards all is in the timeline."""
+    """By the spool; a forged body is refused all the same, and later all is in the timeline."""
     with OwnMongod() as mongod:
         async with running_hub(
             mongod.url, "weibo", tmp_path, accounts=(), more=configured(weibo)
