@@ -2,7 +2,7 @@
 
 Weibo repeats a push with the same bytes; the same pair with another body is somebody who has
 read a query. What was seen is kept in the database, which all processes share, and in memory,
-which is all there is while the database is away (docs/decisions/0016).
+which is all there is while the database is away (docs/decisions/0017).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import ClassVar
 
 from hub import ConnectorContext, Doc, Index, Refused, StoreError, Verified
 
-ASK_S = 0.5  # Weibo cuts the connection after 5 s, and the push has to be stored as well
+ASK_S = 0.3  # the push has to be stored as well, and acknowledged within a second
 AWAY_S = 5.0  # for so long nobody asks a database that did not answer
-MOST_KEPT = 50_000  # in memory
+MOST_KEPT = 20_000  # in memory
 _SKEW = timedelta(seconds=60)
 
 

@@ -39,7 +39,7 @@ from hub import (
 from normalizer.addresses import parse_address
 from normalizer.capabilities import Capabilities, Window
 from normalizer.drafts import AnyDraft, Profile
-from normalizer.outcomes import Accepted, Failure, Rejected
+from normalizer.outcomes import Accepted, Failure, Rejected, Unreachable
 from normalizer.parts import Media
 
 WINDOW_S = 48 * 3600
@@ -171,7 +171,10 @@ class WeiboConnector(Connector[WeiboSettings]):
     # --- life ----------------------------------------------------------------------------------
 
     async def check(self) -> Sequence[str]:
-        """Ask Weibo for the account's own profile, which any good token may."""
+        """Ask Weibo for the account's own profile, as any good token may.
+
+        What Weibo says of that profile does not matter (it is nobody's fan): it took the token.
+        """
         settings = self.account.settings
         found = list(self.warnings())
         if settings.access_token is not None and settings.bound_on is None:
@@ -181,6 +184,8 @@ class WeiboConnector(Connector[WeiboSettings]):
             )
         try:
             await self._client.profile(settings.uid)
+        except (Rejected, Unreachable):
+            return found
         except Failure as failure:
             found.append(failure.reason)
         return found

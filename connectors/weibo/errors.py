@@ -93,7 +93,7 @@ def failure_of_status(status: int, retry_after: str = "") -> Failure | None:
             return None
         case 429:
             return RateLimited(said, retry_after=_seconds(retry_after), code=code)
-        case 503:
+        case 408 | 503:
             return Temporary(said, code=code)
         case 401 | 403:
             advice = "look at the network's rules, at Weibo's list of allowed addresses"

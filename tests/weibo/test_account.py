@@ -266,3 +266,5 @@ async def test_the_accounts_own_uid_is_what_check_asks_for(
 ) -> None:
     weibo.fans[UID] = {"follow": "1"}
     assert list(await shop.check()) == []
+    weibo.next_answer = [error(28400, "not a fan")]
+    assert list(await shop.check()) == [], "it was asked with a good token"

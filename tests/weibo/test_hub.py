@@ -27,9 +27,10 @@ from hub.documents import Consent, DeadLetter, Entry, InboxItem, Job
 from hub.simulate import simulate_channel
 from normalizer.drafts import DeliveryState
 from normalizer.model import Direction
-from normalizer.parts import Image, MediaState
+from normalizer.parts import Image, MediaState, Text
 from tests.media.pictures import photo
 from tests.support.hubs import Answered, RunningHub, running_hub
+from tests.support.mongo import OwnMongod
 from tests.support.scale import scaled
 from tests.weibo.fake_weibo import TOKEN, Answers, FakeWeibo
 from tests.weibo.support import APP_SECRET, FAN, PATH, UID
@@ -131,14 +132,14 @@ class Shop:
             {"address": self.address(sender)}, sort=[("position", 1)]
         )
 
-    async def answers(self, text: str, sender: str = "") -> str:
+    async def answers(self, text: str, sender: str = "", **more: str) -> str:
         """Let an agent answer; return the answer's entry."""
         page = await self.hub.get(
             "/api/v1/customers", params={"address": f"weibo:shop:uid:{sender or self.fan}"}
         )
         done = await self.hub.post(
             f"/api/v1/customers/{page['customers'][0]['id']}/replies",
-            {"address": self.address(sender), "parts": [{"type": "text", "text": text}]},
+            {"address": self.address(sender), "parts": [{"type": "text", "text": text}], **more},
             once=f"answer-{len(self._answers)}",
         )
         assert done.status in (200, 202), done
@@ -162,10 +163,8 @@ class Shop:
         return found
 
 
-@pytest.fixture
-async def shop(
-    mongo_url: str, mongo_db_name: str, tmp_path: Path, weibo: FakeWeibo
-) -> AsyncIterator[Shop]:
+def configured(weibo: FakeWeibo) -> str:
+    """Return the TOML of the account."""
     lines = ["[[accounts]]", 'channel = "weibo"', 'key = "shop"']
     settings = {
         "uid": UID,
@@ -175,8 +174,15 @@ async def shop(
         **weibo.settings,
     }
     lines += [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+    return "\n".join(lines) + MEDIA
+
+
+@pytest.fixture
+async def shop(
+    mongo_url: str, mongo_db_name: str, tmp_path: Path, weibo: FakeWeibo
+) -> AsyncIterator[Shop]:
     async with running_hub(
-        mongo_url, mongo_db_name, tmp_path, accounts=(), more="\n".join(lines) + MEDIA
+        mongo_url, mongo_db_name, tmp_path, accounts=(), more=configured(weibo)
     ) as hub:
         yield Shop(hub, weibo)
 
@@ -300,8 +306,11 @@ async def _every_sample_is_taken_when_it_is_simulated(shop: Shop) -> None:
 
 
 async def _a_token_near_its_end_is_seen_on_the_account(shop: Shop) -> None:
-    account = await shop.account()
-    assert account["state"] == "degraded"
+    async def look() -> Mapping[str, Any] | None:
+        account = await shop.account()
+        return account if account["state"] == "degraded" else None
+
+    account = await shop.until("the account's state", look)
     assert "within 30 days" in account["reason"]
 
 
@@ -389,8 +398,10 @@ async def _each_mention_allows_one_answer(shop: Shop) -> None:
     long = await shop.state(await shop.answers("长" * 300), DeliveryState.FAILED)
     assert long.delivery is not None
     assert "takes 2 messages" in long.delivery.reason
-    for text in ("一", "二"):
-        await shop.state(await shop.answers(text), DeliveryState.ACCEPTED)
+    for text, mention in (("一", first), ("二", second)):
+        answer = await shop.answers(text, thread=mention.thread or "")
+        sent = await shop.state(answer, DeliveryState.ACCEPTED)
+        assert sent.thread == mention.thread
     refused = await shop.state(await shop.answers("三"), DeliveryState.FAILED)
     assert refused.delivery is not None
     assert refused.delivery.code == "window_spent"
@@ -460,3 +471,23 @@ async def test_what_goes_out_keeps_to_windows_and_arrives_once(shop: Shop) -> No
     await settled()
     shop.meets_somebody_new()
     await _a_token_that_is_refused_stops_sending_and_names_the_remedy(shop)
+
+
+async def test_pushes_are_taken_while_the_database_answers_nothing(
+    tmp_path: Path, weibo: FakeWeibo
+) -> None:
+    """By the spool; a forged body is refused all the same, and later all is in the timeline."""
+    with OwnMongod() as mongod:
+        async with running_hub(
+            mongod.url, "weibo", tmp_path, accounts=(), more=configured(weibo)
+        ) as hub:
+            shop = Shop(hub, weibo)
+            await shop.says({"text": "before"})
+            query, body = shop.query(), shop.body({"text": "meanwhile"})
+            with mongod.frozen():
+                told = [await shop.deliver(body, query) for _ in range(2)]
+                forged = await shop.deliver(shop.body({"text": "forged"}), query)
+            assert [each.status for each in (*told, forged)] == [200, 200, 403]
+            await shop.routed()
+            texts = [each.parts for each in await shop.entries()]
+            assert texts == [(Text(text="before"),), (Text(text="meanwhile"),)]

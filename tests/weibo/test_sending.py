@@ -336,6 +336,7 @@ async def test_the_body_is_asked_before_the_status(
         (Answers(status=429, headers={"Retry-After": "7"}), RateLimited),
         (Answers(status=429, headers={"Retry-After": "Mon, 1 Jan"}), RateLimited),
         (Answers(status=503), Temporary),
+        (Answers(status=408), Temporary),
         (Answers(status=500, body=b"<html>"), OutcomeUnknown),
         (Answers(status=502), OutcomeUnknown),
         (Answers(status=504), OutcomeUnknown),

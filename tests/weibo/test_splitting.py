@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from connectors.weibo.splitting import MOST_UNITS, split_text, units
+from tests.support.scale import scaled
 
 SIGNS = st.sampled_from(
     ["长", "a", " ", "\n", "。", "，", "😀", "👨‍👩‍👧", "é", "[doge]", "http://t.cn/a"]
 )
 
 
+@settings(deadline=None, max_examples=scaled(50, 2000))
 @given(st.lists(SIGNS, max_size=900).map("".join))
 @example("\u0301" * 900)
 @example("a" * 299 + "\u200d" * 10)
