@@ -132,6 +132,11 @@ def _message(
     named = draft.thread or (f"new|{draft.key}" if draft.new_thread else "")
     thread, fresh = _thread(ws, rules, address, named, hints=(item, draft, at))
     note_labels(ws, rules, address, draft, thread, at)
+    incoming = draft.direction is Direction.IN
+    if incoming and draft.sender is None and not (draft.automatic or draft.public):
+        _code(ws, rules, item, draft, address)  # before the conversation, which may be known then
+        address = ws.need(AddressDoc, address.id)
+        customer = ws.need(Customer, address.customer or customer.id)
     conversation = conversations.place(
         ws,
         rules,
@@ -144,9 +149,8 @@ def _message(
         subject=draft.subject,
         route=route,
         wakes=not draft.automatic,
-        speaks=draft.direction is Direction.IN,
+        speaks=incoming,
     )
-    incoming = draft.direction is Direction.IN
     counts = rules.capabilities(item.channel).thread_seq
     entry = Entry(
         id=ident,
@@ -182,16 +186,15 @@ def _message(
         _windows(ws, rules, item, address, entry, {said, draft.event})
     ask_for_profile(ws, rules, item, address.id)
     tickets_for(ws, rules, entry, address.customer or customer.id)
-    if incoming and draft.sender is None and not (draft.automatic or draft.public):
-        _code(ws, rules, item, entry)
     return True
 
 
-def _code(ws: Workspace, rules: Rules, item: InboxItem, entry: Entry) -> None:
+def _code(
+    ws: Workspace, rules: Rules, item: InboxItem, draft: Message, address: AddressDoc
+) -> None:
     """A message that is an open code, and nothing else, says who its address is."""
-    code = code_in(entry.parts)
+    code = code_in(draft.parts)
     if code:
-        address = ws.need(AddressDoc, entry.address)
         tell_code(ws, rules, item, code, address, f"{item.channel}:{item.account}")
 
 

@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from hub.documents import AddressDoc, CodeTries, Customer, Entry, IdentityCode, InboxItem, Job, Link
+from hub.documents import (
+    AddressDoc,
+    CodeTries,
+    Conversation,
+    Customer,
+    Entry,
+    IdentityCode,
+    InboxItem,
+    Job,
+    Link,
+)
 from hub.planning.codes import (
     ISSUED_TO_CUSTOMER,
     TRIES,
@@ -85,6 +95,24 @@ async def test_a_message_that_is_the_code_links_its_address_and_says_so(world: W
 
     await world.done("unlink", link=link.id)
     assert not await world.same(), "it is undone as any other link"
+
+
+async def test_a_newcomers_code_joins_the_conversation_that_is_open_instead_of_a_second(
+    world: World,
+) -> None:
+    """Nobody has to answer a code."""
+    before = await world.all(Conversation)
+    await world.tell(await world.issue(), "m3", who="cat")
+    assert await world.owner("cat", "phone") == await world.owner("ann")
+    after = await world.all(Conversation)
+    assert {each.id for each in after} == {each.id for each in before}
+    (told,) = await world.store.table(Entry).find(
+        {"address": world.ident("cat", "phone"), "kind": {"$exists": False}}
+    )
+    (asked,) = await world.store.table(Entry).find(
+        {"address": world.ident("ann"), "kind": {"$exists": False}}
+    )
+    assert told.conversation == asked.conversation
 
 
 async def test_a_code_is_kept_nowhere_but_in_the_hands_of_whoever_asked(world: World) -> None:
