@@ -23,9 +23,9 @@ def webhook_connectors() -> dict[str, type[Connector[Any]]]:
     return {name: kind for name, kind in found.items() if kind.samples is not Connector.samples}
 
 
-def contract_of(kind: type[Connector[Any]]) -> ConnectorContract:
-    """Return the contract test of a connector, which knows its settings."""
-    return next(each() for each in _contracts() if each.connector is kind)
+def contracts_of(kind: type[Connector[Any]]) -> list[ConnectorContract]:
+    """Return the contract tests of a connector, which know its settings: one for each scheme."""
+    return [each() for each in _contracts() if each.connector is kind]
 
 
 @cache
