@@ -20,7 +20,7 @@ import msgspec
 import pytest
 import structlog
 
-from connectors.weibo import WeiboConnector
+from connectors.weibo import WeiboConnector, admission
 from connectors.weibo.samples import push_body, signed_query
 from hub import ConnectorContext, Refused, Request
 from hub.documents import Consent, DeadLetter, Entry, InboxItem, Job
@@ -179,8 +179,14 @@ def configured(weibo: FakeWeibo) -> str:
 
 @pytest.fixture
 async def shop(
-    mongo_url: str, mongo_db_name: str, tmp_path: Path, weibo: FakeWeibo
+    mongo_url: str,
+    mongo_db_name: str,
+    tmp_path: Path,
+    weibo: FakeWeibo,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Shop]:
+    """An account whose database has time to answer, however busy the machine is."""
+    monkeypatch.setattr(admission, "ASK_S", 10.0)
     async with running_hub(
         mongo_url, mongo_db_name, tmp_path, accounts=(), more=configured(weibo)
     ) as hub:
