@@ -341,6 +341,14 @@ class Connector(abc.ABC, Generic[S]):
         """
         return ()
 
+    async def simulate(self, sample: str = "") -> Mapping[str, str]:
+        """Let samples arrive as customers send them, where no vendor calls a webhook.
+
+        For ``omniline simulate``; with ``sample`` only that one. Returns what was done, by the
+        sample's name. Raises the failures of normalizer.outcomes.
+        """
+        return {}
+
     async def check(self) -> Sequence[str]:
         """Try the credentials now; return problems in plain words with their remedy."""
         return ()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar
 
 import msgspec
 
-from connectors.mail import autoreplies, checking, composing, history, sent
+from connectors.mail import autoreplies, checking, composing, history, samples, sent
 from connectors.mail.composing import Attachment, Envelope
 from connectors.mail.held import Holding, Mailbox
 from connectors.mail.imap import tls_context
@@ -146,6 +146,19 @@ class MailConnector(Connector[MailSettings]):
         settings = self.account.settings
         submission = self._submission if settings.smtp_host else None
         return await checking.problems(self._mailbox, submission, self._probe())
+
+    async def simulate(self, sample: str = "") -> Mapping[str, str]:
+        """Send samples to the mailbox itself, by its own submission server."""
+        settings = self.account.settings
+        if not settings.smtp_host:
+            raise Misconfigured(
+                f"smtp_host is not set: write to {settings.address} from any other mailbox"
+            )
+        done = {}
+        for name in [each for each in samples.SAMPLES if sample in ("", each)]:
+            mail = samples.envelope(name, settings.address, self.context.clock.now())
+            done[name] = f"mailed to {settings.address}: {await self._submission.send(mail)}"
+        return done
 
     async def stop(self) -> None:
         await self._submission.close()

@@ -29,10 +29,10 @@ from hub.config import load, parse_settings
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-DATA = ROOT / "demo-data"
+DATA = Path(os.environ.get("OMNILINE_DEMO_DATA", ROOT / "demo-data"))
 CONFIG = DATA / "omniline.toml"
-KEY = "demo-data/demo.key"
-KEY_FILE = ROOT / KEY
+KEY_FILE = DATA / "demo.key"
+SHOWN = {path: os.path.relpath(path) for path in (CONFIG, KEY_FILE)}
 PORT = 8080
 READY_S = 60
 
@@ -178,8 +178,8 @@ The hub runs at {url}
   sign in (works once, 15 minutes)   {link}
   this customer's timeline           {url}/console/customers/{customer}
   the shop's page, to write yourself {url}{SITE}/demo
-  a vendor's pushes, signed          omniline simulate wechat --config {CONFIG.relative_to(ROOT)}
-  the feed                           curl -H "Authorization: Bearer $(cat {KEY})" \\
+  a vendor's pushes, signed          omniline simulate wechat --config {SHOWN[CONFIG]}
+  the feed                           curl -H "Authorization: Bearer $(cat {SHOWN[KEY_FILE]})" \\
                                           "{url}/feed/v1/events?limit=5"
   the API's description              {url}/openapi.json
 

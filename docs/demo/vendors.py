@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 
 from tests.ivr.fake_twilio import NUMBER
 from tests.mail.fake_imap import PASSWORD, FakeImap
-from tests.mail.fake_smtp import FakeSmtp
+from tests.mail.fake_smtp import FakeSmtp, Taken
 from tests.sms import fake_twilio as twilio
 from tests.wechat import fake_wechat as wechat
 from tests.weibo import fake_weibo as weibo
 
 LETTERS = string.ascii_letters + string.digits
 AES_KEY_CHARS = 43
+SHOP = "shop@hub.test"
 
 
 class Vendors:
@@ -29,10 +30,16 @@ class Vendors:
     def __init__(self) -> None:
         self.imap = FakeImap()
         self.smtp = FakeSmtp(user="shop", password=PASSWORD)
+        self.smtp.on_taken = self._delivered
         self.wechat = wechat.FakeWechat()
         self.weibo = weibo.FakeWeibo()
         self.twilio = twilio.FakeTwilio(numbers=[NUMBER])
         self.twilio.now = lambda: datetime.now(UTC)
+
+    def _delivered(self, taken: Taken) -> None:
+        """What the shop sends to itself comes in again."""
+        if SHOP in taken.recipients:
+            self.imap.add(taken.data)
 
     @property
     def settings(self) -> Mapping[str, str]:

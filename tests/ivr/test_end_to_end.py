@@ -25,7 +25,6 @@ from yarl import URL
 from hub.api.views import entry_view
 from hub.console.lines import lines
 from hub.documents import Conversation, Entry, InboxItem
-from hub.planning.commands import command_names
 from hub.simulate import simulate_channel
 from normalizer.parts import MediaState
 from tests.ivr.calling import example_menu
@@ -158,8 +157,7 @@ async def test_calls_as_the_timeline_the_feed_and_the_agents_see_them(hotline: H
     await _an_end_that_was_never_told_is_looked_up(hotline)
     await _the_account_is_checked_at_twilio(hotline)
     await _samples_are_played_to_the_running_hub(hotline)
-    if "identity.code.confirm" in command_names():
-        await _a_code_says_who_calls(hotline)
+    await _a_code_says_who_calls(hotline)
 
 
 async def _a_conversation_is_one_entry_with_a_recording_to_play(hotline: Hotline) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any
@@ -53,6 +53,7 @@ class FakeSmtp:
         )
         self.answers: dict[str, str] = {}
         self.taken: list[Taken] = []
+        self.on_taken: Callable[[Taken], None] = lambda taken: None
         self.logins = 0
         self.connections = 0
         self.commands: list[str] = []
@@ -139,6 +140,7 @@ class FakeSmtp:
                     taken = Taken(sender=sender or "", recipients=tuple(recipients), data=data)
                     if self.answers.get("end", "250")[:3] in ("", "250"):
                         self.taken.append(taken)
+                        self.on_taken(taken)
                     await say("end", f"250 2.0.0 queued as Q{len(self.taken)}")
                 sender, recipients = None, []
             elif command == "RSET":
