@@ -232,6 +232,14 @@ class Connector(abc.ABC, Generic[S]):
         told that all is well, because it was the vendor.
         """
 
+    async def admit(self, verified: Verified) -> None:
+        """Raise :class:`Refused` for a request that was believed and must not count all the same.
+
+        Called after ``verify``, before anything is stored. Where a scheme does not sign the body,
+        this is the place to remember what was signed (``context.documents``, which all processes
+        share). It is in the vendor's way: be quick, and let through what nobody can decide now.
+        """
+
     def answer(self, verified: Verified, drafts: Sequence[AnyDraft], clock: Clock) -> Answer:
         """Return what the vendor is told after the commit. Pure."""
         return Answer()

@@ -80,6 +80,7 @@ class Intake:
         account = connector.account
         try:
             verified = connector.verify(request)
+            await connector.admit(verified)
         except Refused as refused:
             self._metrics.refused.labels(account.channel, account.key, refused.reason).inc()
             log.info(
