@@ -8,6 +8,7 @@ from typing import ClassVar
 import msgspec
 
 from connectors.wechat import checking, composing, events, passive, people, samples, templates
+from connectors.wechat.admission import Admission, QueryDoc
 from connectors.wechat.api import Api
 from connectors.wechat.common import CHANNEL
 from connectors.wechat.fetching import TokenSource
@@ -88,6 +89,7 @@ class WechatConnector(Connector[WechatSettings]):
                 type(self).capabilities, sends=frozenset({"text"}), free_text=False
             )
         self._verifier = Verifier(settings, insecure=account.insecure)
+        self._admission = Admission(context, settings.window_s)
         self._tokens = Tokens(
             context,
             TokenSource(settings, context).fetch,
@@ -101,6 +103,9 @@ class WechatConnector(Connector[WechatSettings]):
 
     def verify(self, request: Request) -> Verified:
         return self._verifier.verify(request)
+
+    async def admit(self, verified: Verified) -> None:
+        await self._admission.admit(verified)
 
     def parse(self, verified: Verified) -> Sequence[AnyDraft]:
         if verified.request.method == "GET":
@@ -137,6 +142,7 @@ class WechatConnector(Connector[WechatSettings]):
     # --- life ----------------------------------------------------------------------------------
 
     async def start(self) -> None:
+        await self.context.register_documents(QueryDoc)
         if self.account.settings.serve_token:
             TokenRoutes(self.account.key, self.context, self._tokens).register()
 

@@ -12,7 +12,7 @@ from hub import Refused, Request, Verified
 
 ECHO_CHARS = 512
 _TIME_DIGITS = 10
-_PLAIN = ("", "raw")  # values of encrypt_type
+_NOT_SEALED = ("", "raw")  # values of encrypt_type
 _SEALED = "aes"
 
 
@@ -29,7 +29,8 @@ class Verifier:
         """Return the request with its plain payload. Raises Refused and nothing else.
 
         The facts of an encrypted push are which token signed it (``token``) and which key opened
-        it (``key``), so that an answer is sealed with the same.
+        it (``key``), so that an answer is sealed with the same. ``plain`` is the fact of all
+        others whose query is signed; :mod:`admission` looks at them.
         """
         query = request.query
         if request.method == "GET":
@@ -41,7 +42,7 @@ class Verifier:
             return self._sealed(request, query)
         if self._open:
             return request.verified()
-        if sealing not in _PLAIN:
+        if sealing not in _NOT_SEALED:
             raise Refused("encrypt_type")
         if self._settings.mode == "safe":
             raise Refused("downgrade")
@@ -52,16 +53,19 @@ class Verifier:
             self._signed(request, query, "signature")
         if not 0 < len(query.get("echostr", "")) <= ECHO_CHARS:
             raise Refused("echostr")
-        return request.verified()
+        return request.verified() if self._open else request.verified(plain="yes")
 
     def _plain(self, request: Request, query: dict[str, str]) -> Verified:
-        """A plain push: the signature covers nothing of the body, so it must look like one."""
+        """A plain push: the signature covers nothing of the body, so it must look like one.
+
+        That one query is not used for two bodies is seen to by :mod:`admission`.
+        """
         self._signed(request, query, "signature")
         fields = _readable(request.body)
         if fields is None:
             raise Refused("body")
         self._for_us(fields)
-        return request.verified()
+        return request.verified(plain="yes")
 
     def _sealed(self, request: Request, query: dict[str, str]) -> Verified:
         encrypted = wire.text(_readable(request.body) or {}, "Encrypt")

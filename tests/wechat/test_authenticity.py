@@ -13,10 +13,12 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from msgspec.structs import replace
 
 from connectors.wechat import crypto
+from connectors.wechat.admission import QueryDoc
 from connectors.wechat.crypto import NotGenuine
 from connectors.wechat.samples import body_of, handshake, push
 from hub import Refused, Request
-from hub.testing import FakeClock
+from hub.store.interface import Unavailable
+from hub.testing import FakeClock, FakeServices, MemoryStore
 from tests.wechat.fake_wechat import APPID
 from tests.wechat.support import AES_KEY, SECRETS, TOKEN, connector, settings
 
@@ -265,3 +267,67 @@ def test_safe_mode_without_a_key_says_what_it_lacks() -> None:
     (lacking,) = connector(mode="safe", encoding_aes_keys=None).check_settings()
     assert "encoding_aes_keys is empty" in lacking
     assert SECRETS["tokens"][0] not in lacking
+
+
+# --- plain mode: one query for one body ----------------------------------------------------------
+
+
+def plain_push(text: str = "hi") -> Request:
+    clock, held = FakeClock(), settings(encoding_aes_keys=None)
+    inner = f"<MsgType>text</MsgType><Content>{text}</Content><MsgId>1</MsgId>"
+    return push(held, clock, "t", body_of(held, clock, inner), plain=True).request
+
+
+async def test_a_plain_query_is_good_for_one_body_in_every_process() -> None:
+    """A repetition with the same bytes passes; other words, and another method, do not."""
+    store = MemoryStore()
+    one, two = (connector(FakeServices(store=store)) for _ in range(2))
+    for ours in (one, two):
+        await ours.start()
+    genuine, forged = plain_push(), plain_push("forged")
+    assert genuine.query_string == forged.query_string
+    for ours in (one, one, two):
+        await ours.admit(ours.verify(genuine))
+    for ours in (one, two):
+        with pytest.raises(Refused, match="replayed"):
+            await ours.admit(ours.verify(forged))
+        await ours.admit(ours.verify(genuine))
+    hello = replace(
+        genuine, method="GET", body=b"", query_string=f"{genuine.query_string}&echostr=1"
+    )
+    with pytest.raises(Refused, match="replayed"):
+        await two.admit(two.verify(hello))
+    (kept,) = await store.table(QueryDoc).find({})
+    assert "oHubUser" not in repr(kept)
+
+
+async def test_while_the_database_is_away_a_process_knows_its_own_pushes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What customers say is taken, and a second body for a query all the same refused."""
+    services = FakeServices()
+    ours = connector(services)
+    asked = 0
+
+    async def away(docs: object) -> object:
+        nonlocal asked
+        asked += 1
+        raise Unavailable("an election")
+
+    table = services.store.table(QueryDoc)
+    monkeypatch.setattr(type(table), "insert", lambda self, docs: away(docs))
+    await ours.admit(ours.verify(plain_push()))
+    with pytest.raises(Refused, match="replayed"):
+        await ours.admit(ours.verify(plain_push("forged")))
+    assert asked == 1
+
+
+async def test_encrypted_pushes_and_open_accounts_are_not_remembered() -> None:
+    services, clock = FakeServices(), FakeClock()
+    safe = connector(services, mode="safe")
+    sealed = push(settings(mode="safe"), clock, "t", b"<xml><a>1</a></xml>", plain=False).request
+    await safe.admit(safe.verify(sealed))
+    trial = connector(services, insecure=True, tokens=None, encoding_aes_keys=None)
+    for text in ("one", "two"):
+        await trial.admit(trial.verify(plain_push(text)))
+    assert await services.store.table(QueryDoc).find({}) == []

@@ -49,5 +49,5 @@ def test_every_error_code_is_explained_with_the_words_that_are_told() -> None:
 
 
 def test_every_reason_of_a_refused_push_that_an_operator_can_mend_is_explained() -> None:
-    for reason in ("signature", "stale", "downgrade", "decrypt", "account"):
+    for reason in ("signature", "stale", "downgrade", "replayed", "decrypt", "account"):
         assert f"`{reason}`" in PAGE

@@ -112,6 +112,12 @@ tokens = ["{TOKEN}"]
 encoding_aes_keys = ["{AES_KEY}"]
 api_url = "{vendor.url}"
 serve_token = true
+[[accounts]]
+channel = "wechat"
+key = "trial"
+appid = "{APPID}"
+tokens = ["{TOKEN}"]
+mode = "plain"
 """
         running = running_hub(mongo_url, mongo_db_name, tmp_path, accounts=(), more=more)
         yield Shop(await stack.enter_async_context(running), vendor)
@@ -128,6 +134,8 @@ async def test_a_customer_writes_and_is_answered_within_what_wechat_allows(shop:
         "a dead letter", lambda: shop.hub.hub.store.table(DeadLetter).find({})
     )
     assert "no MsgType" in letters[0].reason
+
+    await a_plain_query_with_other_words_is_refused(shop)
 
     # An answer goes out, and its place in the window is taken.
     first = await shop.answers("很快发货", "accepted")
@@ -205,6 +213,17 @@ async def test_a_customer_writes_and_is_answered_within_what_wechat_allows(shop:
         return "misconfigured" in shown and "another system refreshes this token" in shown
 
     await shop.hub.until("the account's state", told)
+
+
+async def a_plain_query_with_other_words_is_refused(shop: Shop) -> None:
+    """At the door of the account in plain mode: first its own words, then a forger's."""
+    held, clock = settings(mode="plain"), SystemClock()
+    inner = "<MsgType>event</MsgType><Event>VIEW</Event><EventKey>{}</EventKey>"
+    mine, forged = (body_of(held, clock, inner.format(word)) for word in ("mine", "forged"))
+    query = signed(held, clock, "t", mine, plain=True).request.query_string
+    for body, status in ((mine, 200), (forged, 403), (mine, 200)):
+        told = await shop.hub.call("POST", f"/in/wechat/trial?{query}", key="", data=body)
+        assert told.status == status
 
 
 async def the_token_is_served_to_its_scope_and_no_other(shop: Shop) -> None:
