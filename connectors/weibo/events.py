@@ -13,7 +13,7 @@ OPTED_IN = "contact.opted_in"
 OPTED_OUT = "contact.opted_out"
 SCANNED = "contact.scanned"
 CLICKED = "menu.clicked"
-VIEWED = "menu.viewed"
+OPENED = "menu.opened"
 
 # Typed alone, they are orders to the platform and no words for an agent.
 KEYWORDS: Mapping[str, str] = {"dy": OPTED_IN, "td": OPTED_OUT}
@@ -70,5 +70,5 @@ _EVENTS: Mapping[str, tuple[str, Callable[[Push], dict[str, Any]]]] = {
     "scan": (SCANNED, _scene),
     "scan_follow": (FOLLOWED, _scene),
     "click": (CLICKED, _menu),
-    "view": (VIEWED, _link),
+    "view": (OPENED, _link),
 }

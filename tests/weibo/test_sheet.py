@@ -127,7 +127,7 @@ EVENTS = {
     "scan": ("contact.scanned", {"via": "qr", "scene": "5"}),
     "scan_follow": ("contact.followed", {"via": "qr", "scene": "5"}),
     "click": ("menu.clicked", {"key": "QR_SCENE_5"}),
-    "view": ("menu.viewed", {"url": "QR_SCENE_5"}),
+    "view": ("menu.opened", {"url": "QR_SCENE_5"}),
 }
 
 
