@@ -3,7 +3,7 @@
 Read in this order: :mod:`settings`; :mod:`crypto`, :mod:`wire`, :mod:`verifying` and
 :mod:`admission` (who sent it); :mod:`common`, :mod:`messages`, :mod:`events`, :mod:`receipts` and
 :mod:`parsing` (what it says); :mod:`passive` (the answer in the response); :mod:`errors`,
-:mod:`tokens`, :mod:`fetching` and :mod:`api` (calls of WeChat's API, and their access token);
+:mod:`token_state`, :mod:`tokens`, :mod:`fetching` and :mod:`api` (calls, and their token);
 :mod:`texts`, :mod:`composing`, :mod:`templates` and :mod:`sending` (the way out); :mod:`media`,
 :mod:`people`, :mod:`serving` (the token for other systems) and :mod:`checking`; :mod:`samples`;
 and :mod:`connector`, which ties them together.

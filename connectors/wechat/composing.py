@@ -67,8 +67,10 @@ def compose(message: Outgoing, link_to: LinkTo) -> list[Piece]:
             )
     while parts:
         part = parts.pop(0)
-        if isinstance(part, Text) and parts and isinstance(parts[0], QuickReplies):
-            pieces.append(_menu(parts.pop(0), part.text))
+        following = parts[0] if parts else None
+        if isinstance(part, Text) and isinstance(following, QuickReplies):
+            pieces.append(_menu(following, part.text))
+            parts.pop(0)
         else:
             pieces += _pieces(part, link_to)
     if not pieces:
@@ -170,9 +172,8 @@ def _article(title: str, text: str, url: str) -> Piece:
     return Piece(kind="news", content={"articles": [article]})
 
 
-def _menu(part: AnyPart, head: str) -> Piece:
+def _menu(part: QuickReplies, head: str) -> Piece:
     """Options to tap on; the tap comes back as a text with the option's id."""
-    assert isinstance(part, QuickReplies)
     if not 1 <= len(part.replies) <= MAX_OPTIONS:
         raise Rejected(f"WeChat takes 1 to {MAX_OPTIONS} options to choose from")
     head = clean(head)

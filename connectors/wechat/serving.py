@@ -12,7 +12,8 @@ import msgspec
 from aiohttp import web
 
 from connectors.wechat.common import CHANNEL
-from connectors.wechat.tokens import Token, Tokens
+from connectors.wechat.token_state import Token
+from connectors.wechat.tokens import Tokens
 from hub import ConnectorContext, PluginRoute, Refusal
 from normalizer.outcomes import Failure
 

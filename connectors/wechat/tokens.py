@@ -11,32 +11,26 @@ that were refused with it, in any number of processes, one fetches and the other
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import os
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec.structs import replace
 
 from connectors.wechat.errors import ANOTHER_SYSTEM
-from hub import ConnectorContext, StoreError
+from connectors.wechat.token_state import NEVER, Kept, Token, TokenState
+from hub import ConnectorContext
 from normalizer.outcomes import Failure, Misconfigured, Temporary
 
-STATE = "access_token"
 RENEW_AT = 0.8  # of its life
-LEASE = timedelta(seconds=15)  # longer than a fetch takes
+LEASE = timedelta(seconds=25)  # longer than two fetches take
 WAIT_S = 20.0  # for another process' fetch; the flight goes on when its callers have gone
 CALLER_WAITS_S = 7.0  # a worker has 15 s for an attempt, and has to send within them as well
 LOOK_EVERY_S = 0.05
 CONTESTED = 3  # refusals of a token that should have held ...
 CONTESTED_WITHIN = timedelta(minutes=10)  # ... in which time
 FORCE_EVERY = timedelta(minutes=75)  # the vendor allows 20 forced renewals a day
-_NONCE = 12
-_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Fetched(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,23 +39,8 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     expires_in: float  # seconds
 
-
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """The account's state. ``sealed`` is the token under a key of the space; "" = none."""
-
-    sealed: str = ""
-    renew_at: datetime = _NEVER
-    expires_at: datetime = _NEVER
-    owner: str = ""  # who fetches now ...
-    until: datetime = _NEVER  # ... and until when it is believed to be alive
-    refused: list[datetime] = []  # when tokens were refused before their time
-    forced_at: datetime = _NEVER
-
-
-class Token(msgspec.Struct, frozen=True, kw_only=True):
-    value: str
-    renew_at: datetime
-    expires_at: datetime
+    def __repr__(self) -> str:
+        return "Fetched(***)"
 
 
 Fetch = Callable[[bool], Awaitable[Fetched]]
@@ -75,7 +54,7 @@ class Tokens:
         self._context = context
         self._fetch = fetch
         self._may_force = may_force
-        self._cipher = AESGCM(context.secret("access_token"))
+        self._state = TokenState(context)
         self._owner = os.urandom(12).hex()
         self._held: Token | None = None
         self._flight: asyncio.Task[Token] | None = None
@@ -105,7 +84,7 @@ class Tokens:
 
     async def contested(self) -> bool:
         """Whether tokens were refused three times in the last ten minutes, in any process."""
-        kept, _ = await self._load()
+        kept, _ = await self._state.load()
         return len(self._recent(kept)) >= CONTESTED
 
     async def close(self) -> None:
@@ -137,9 +116,9 @@ class Tokens:
         loop = asyncio.get_running_loop()
         ends = loop.time() + WAIT_S
         while True:
-            kept, rev = await self._load()
+            kept, rev = await self._state.load()
             now = self._now()
-            token = self._opened(kept)
+            token = self._state.opened(kept)
             if token is not None and token.value == refused:
                 token = None
             if token is not None and now < token.renew_at:
@@ -154,7 +133,7 @@ class Tokens:
                 await asyncio.sleep(LOOK_EVERY_S)
                 continue
             leased = self._leased(kept, refused, now)
-            if not await self._store(leased, rev):
+            if not await self._state.store(leased, rev):
                 continue
             try:
                 fetched = await self._fetched(leased, rev + 1, refused)
@@ -169,7 +148,7 @@ class Tokens:
 
     def _leased(self, kept: Kept, refused: str, now: datetime) -> Kept:
         """Return the state with our lease; a token that was refused goes, and is counted."""
-        held = self._opened(kept)
+        held = self._state.opened(kept)
         dropped = held is not None and held.value == refused
         told = self._recent(kept)
         if held is not None and dropped and now < held.expires_at:
@@ -184,7 +163,7 @@ class Tokens:
 
     async def _fetched(self, leased: Kept, rev: int, refused: str) -> Token | None:
         """Fetch and keep a token; None if our lease ran out and somebody else kept one."""
-        free = replace(leased, owner="", until=_NEVER)
+        free = replace(leased, owner="", until=NEVER)
         forced_at = leased.forced_at
         try:
             got = await self._fetch(False)
@@ -193,10 +172,10 @@ class Tokens:
                 forced_at = now
                 got = await self._fetch(True)
         except BaseException:
-            await self._store(free, rev)
+            await self._state.store(free, rev)
             raise
         if got.token == refused:
-            await self._store(replace(free, forced_at=forced_at), rev)
+            await self._state.store(replace(free, forced_at=forced_at), rev)
             raise Misconfigured(
                 "WeChat refuses the very token that is handed out for this account: make a new"
                 " AppSecret in the console, or look at token_server",
@@ -207,50 +186,16 @@ class Tokens:
         token = Token(value=got.token, renew_at=now + life * RENEW_AT, expires_at=now + life)
         kept = replace(
             free,
-            sealed=self._sealed(got.token),
+            sealed=self._state.sealed(got.token),
             renew_at=token.renew_at,
             expires_at=token.expires_at,
             forced_at=forced_at,
         )
-        return token if await self._store(kept, rev) else None
-
-    # --- the state -------------------------------------------------------------------------------
-
-    async def _load(self) -> tuple[Kept, int]:
-        try:
-            value, rev = await self._context.state(STATE)
-        except StoreError as error:
-            raise Temporary(f"the access token cannot be read: {error}") from error
-        try:
-            return msgspec.convert(dict(value), Kept), rev
-        except msgspec.ValidationError:
-            self._context.log.warning("token_state_unreadable")
-            return Kept(), rev
-
-    async def _store(self, kept: Kept, rev: int) -> bool:
-        try:
-            return await self._context.set_state(STATE, msgspec.to_builtins(kept), rev)
-        except StoreError as error:
-            raise Temporary(f"the access token cannot be kept: {error}") from error
+        return token if await self._state.store(kept, rev) else None
 
     def _recent(self, kept: Kept) -> list[datetime]:
         since = self._now() - CONTESTED_WITHIN
         return [at for at in kept.refused if at > since]
-
-    def _sealed(self, token: str) -> str:
-        nonce = os.urandom(_NONCE)
-        return base64.b64encode(nonce + self._cipher.encrypt(nonce, token.encode(), None)).decode()
-
-    def _opened(self, kept: Kept) -> Token | None:
-        if not kept.sealed:
-            return None
-        try:
-            sealed = base64.b64decode(kept.sealed)
-            value = self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], None).decode()
-        except (InvalidTag, binascii.Error, ValueError):
-            self._context.log.warning("token_state_unreadable")
-            return None
-        return Token(value=value, renew_at=kept.renew_at, expires_at=kept.expires_at)
 
     def _now(self) -> datetime:
         return self._context.clock.now()

@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 
 from connectors.wechat import tokens
 from connectors.wechat.connector import WechatConnector
-from connectors.wechat.tokens import LEASE, STATE
+from connectors.wechat.token_state import STATE
+from connectors.wechat.tokens import LEASE
 from hub.documents import State
 from hub.store.codec import Codec
 from hub.store.driver import open_driver
@@ -76,6 +77,7 @@ async def test_an_expired_token_with_50_sends_in_flight_in_two_processes_is_fetc
             (kept,) = await store.table(State).find({})
             assert vendor.token not in repr(kept), "the token lies open in the database"
             assert APP_SECRET not in repr(kept)
+            assert vendor.token not in repr(await one._tokens.held())
     finally:
         await store.close()
 
@@ -83,8 +85,8 @@ async def test_an_expired_token_with_50_sends_in_flight_in_two_processes_is_fetc
 async def test_a_process_that_dies_while_it_fetches_is_followed_by_another() -> None:
     """Its lease ends by the clock, not before."""
     async with FakeWechat() as vendor, two_processes(vendor, MemoryStore()) as (one, two, clock):
-        await one._tokens._store(
-            one._tokens._leased((await one._tokens._load())[0], "", clock.now()), 0
+        await one._tokens._state.store(
+            one._tokens._leased((await one._tokens._state.load())[0], "", clock.now()), 0
         )
         waiting = asyncio.create_task(send(two))
         for _ in range(20):
@@ -102,8 +104,8 @@ async def test_who_waits_too_long_for_a_token_has_surely_not_sent(
     """The flight goes on without its callers, and the next one finds what it brought."""
     monkeypatch.setattr(tokens, "CALLER_WAITS_S", 0.2)
     async with FakeWechat() as vendor, two_processes(vendor, MemoryStore()) as (one, two, clock):
-        kept, rev = await one._tokens._load()
-        assert await one._tokens._store(one._tokens._leased(kept, "", clock.now()), rev)
+        kept, rev = await one._tokens._state.load()
+        assert await one._tokens._state.store(one._tokens._leased(kept, "", clock.now()), rev)
         with pytest.raises(Temporary, match="not there in time"):
             await send(two)
         clock.advance(LEASE.total_seconds() + 1)
@@ -114,9 +116,9 @@ async def test_who_waits_too_long_for_a_token_has_surely_not_sent(
 
 async def test_who_lost_the_lease_does_not_overwrite_what_came_after() -> None:
     async with FakeWechat() as vendor, two_processes(vendor, MemoryStore()) as (one, two, clock):
-        kept, rev = await one._tokens._load()
+        kept, rev = await one._tokens._state.load()
         leased = one._tokens._leased(kept, "", clock.now())
-        assert await one._tokens._store(leased, rev)
+        assert await one._tokens._state.store(leased, rev)
         clock.advance(60)
         await send(two)
         assert await one._tokens._fetched(leased, rev + 1, "") is None
@@ -249,7 +251,7 @@ async def test_a_state_that_cannot_be_read_is_no_end() -> None:
         assert vendor.issued == 1
         _, rev = await ours.context.state(STATE)
         await ours.context.set_state(STATE, {"refused": "nonsense"}, rev)
-        assert (await ours._tokens._load())[0].sealed == ""
+        assert (await ours._tokens._state.load())[0].sealed == ""
 
 
 async def test_while_the_database_is_away_nothing_is_sent_and_it_is_tried_again(
