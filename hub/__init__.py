@@ -37,6 +37,7 @@ from hub.media.verdicts import ScanVerdict
 from hub.planning.rules import Refusal, Route
 from hub.plugin_context import ConnectorContext, PluginContext, PluginRoute, Seen
 from hub.public_hosts import NotPublic, PublicResolver, is_private_literal, is_public
+from hub.signed_once import SignedOnce, UsedQuery
 from hub.store.interface import StoreError
 
 __all__ = [
@@ -75,9 +76,11 @@ __all__ = [
     "ScanVerdict",
     "Secret",
     "Seen",
+    "SignedOnce",
     "StoreError",
     "Template",
     "TicketBackend",
+    "UsedQuery",
     "Verified",
     "Wrong",
     "hookimpl",

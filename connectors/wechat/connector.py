@@ -8,7 +8,7 @@ from typing import ClassVar
 import msgspec
 
 from connectors.wechat import checking, composing, events, passive, people, samples, templates
-from connectors.wechat.admission import Admission, QueryDoc
+from connectors.wechat.admission import QueryDoc, admit
 from connectors.wechat.api import Api
 from connectors.wechat.common import CHANNEL
 from connectors.wechat.fetching import TokenSource
@@ -31,6 +31,7 @@ from hub import (
     Outgoing,
     Request,
     Sample,
+    SignedOnce,
     Template,
     Verified,
 )
@@ -89,7 +90,7 @@ class WechatConnector(Connector[WechatSettings]):
                 type(self).capabilities, sends=frozenset({"text"}), free_text=False
             )
         self._verifier = Verifier(settings, insecure=account.insecure)
-        self._admission = Admission(context, settings.window_s)
+        self._signed_once = SignedOnce(context, QueryDoc, settings.window_s)
         self._tokens = Tokens(
             context,
             TokenSource(settings, context).fetch,
@@ -105,7 +106,7 @@ class WechatConnector(Connector[WechatSettings]):
         return self._verifier.verify(request)
 
     async def admit(self, verified: Verified) -> None:
-        await self._admission.admit(verified)
+        await admit(self._signed_once, verified)
 
     def parse(self, verified: Verified) -> Sequence[AnyDraft]:
         if verified.request.method == "GET":

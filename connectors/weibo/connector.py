@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from connectors.weibo import composing, events, samples
-from connectors.weibo.admission import Admission, NonceDoc
+from connectors.weibo.admission import NonceDoc, admit
 from connectors.weibo.client import SENDS_PER_SECOND, WeiboClient
 from connectors.weibo.delivering import SentDoc, deliver
 from connectors.weibo.envelope import Unreadable, read_push, receiver_of
@@ -34,6 +34,7 @@ from hub import (
     Refused,
     Request,
     Sample,
+    SignedOnce,
     Verified,
 )
 from normalizer.addresses import parse_address
@@ -82,7 +83,7 @@ class WeiboConnector(Connector[WeiboSettings]):
     def __init__(self, account: Account[WeiboSettings], context: ConnectorContext) -> None:
         super().__init__(account, context)
         settings = account.settings
-        self._admission = Admission(context, settings.replay_window_s)
+        self._signed_once = SignedOnce(context, NonceDoc, settings.replay_window_s)
         self._client = WeiboClient(settings, context)
 
     # --- who is it? ----------------------------------------------------------------------------
@@ -119,7 +120,7 @@ class WeiboConnector(Connector[WeiboSettings]):
             raise Refused("receiver")
 
     async def admit(self, verified: Verified) -> None:
-        await self._admission.admit(verified)
+        await admit(self._signed_once, verified)
 
     def check_settings(self) -> Sequence[str]:
         return tuple(insecurities(self.account.settings))

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from connectors.weibo import WeiboConnector, admission
-from hub import Refused, Request, StoreError
+from hub import Refused, Request, StoreError, signed_once
 from hub.testing import FakeServices
 from hub.testing.clock import START, FakeClock
 from tests.weibo.support import make_connector, push
@@ -111,7 +111,7 @@ async def test_while_the_database_is_away_each_process_knows_its_own(
             await asyncio.Event().wait()
         raise StoreError("the database is away")
 
-    monkeypatch.setattr(admission, "ASK_S", 0.05)
+    monkeypatch.setattr(signed_once, "ASK_S", 0.05)
     with monkeypatch.context() as patched:
         patched.setattr(type(table), "insert", insert)
         genuine, forged = two_bodies(made, {"text": "hello"}, {"text": "forged"})
@@ -123,20 +123,20 @@ async def test_while_the_database_is_away_each_process_knows_its_own(
         await admit(other, genuine)
     clock = services.clock
     assert isinstance(clock, FakeClock)
-    clock.advance(admission.AWAY_S)
+    clock.advance(signed_once.AWAY_S)
     await admit(made, push(made, {"text": "third"}, nonce="3"))
     assert len(await table.find({})) == 1
 
 
 async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_connector()
-    monkeypatch.setattr(admission, "MOST_KEPT", 3)
+    monkeypatch.setattr(signed_once, "MOST_KEPT", 3)
     for number in range(6):
         await admit(made, push(made, {"text": "hello"}, nonce=str(number)))
-    assert len(made._admission._seen) == 3
+    assert len(made._signed_once._seen) == 3
     after = START + timedelta(hours=1)
     await admit(made, push(made, {"text": "hello"}, nonce="late", at=after))
-    assert len(made._admission._seen) == 1
+    assert len(made._signed_once._seen) == 1
 
 
 async def test_an_insecure_account_without_a_secret_remembers_nothing() -> None:

@@ -20,9 +20,9 @@ import msgspec
 import pytest
 import structlog
 
-from connectors.weibo import WeiboConnector, admission
+from connectors.weibo import WeiboConnector
 from connectors.weibo.samples import push_body, signed_query
-from hub import ConnectorContext, Refused, Request
+from hub import ConnectorContext, Refused, Request, signed_once
 from hub.documents import Consent, DeadLetter, Entry, InboxItem, Job
 from hub.simulate import simulate_channel
 from normalizer.drafts import DeliveryState
@@ -186,7 +186,7 @@ async def shop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Shop]:
     """An account whose database has time to answer, however busy the machine is."""
-    monkeypatch.setattr(admission, "ASK_S", 10.0)
+    monkeypatch.setattr(signed_once, "ASK_S", 10.0)
     async with running_hub(
         mongo_url, mongo_db_name, tmp_path, accounts=(), more=configured(weibo)
     ) as hub:
