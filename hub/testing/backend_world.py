@@ -7,6 +7,7 @@ entries, jobs) is put there directly, and what would go back to it is kept in ``
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -25,7 +26,7 @@ from normalizer.addresses import Address, canonical
 from normalizer.drafts import Outcome
 from normalizer.parts import Text
 
-WITHIN_S = 60.0
+WITHIN_S = 600.0 if os.environ.get("OMNILINE_SCALE") == "full" else 60.0
 TICK_S = 1.0
 LEASE_S = 30.0
 KEY = SpaceKey(b"the key of a space in a contract" * 2)

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.xdist_group("faults")
 
 STOPS = [step for step in STEPS if step.startswith(("media.", "jobs."))]
 CYCLES = scaled(10, 200)
-WITHIN_S = 60.0
+WITHIN_S = scaled(60.0, 1800.0)
 SETTINGS = """
 files_url = "{url}"
 [hub.media]
@@ -94,7 +94,7 @@ async def all_ended(store: MongoStore) -> list[Media]:
     """Return all media once none is pending and no job is left."""
     async with asyncio.timeout(WITHIN_S):
         while True:
-            await routed(store)
+            await routed(store, WITHIN_S)
             media = await media_in(store)
             pending = any(each.state is MediaState.PENDING for each in media)
             if not pending and not await store.table(Job).count({"live": True}):
