@@ -31,7 +31,15 @@ UNWATCHED = (
 )
 
 # Where a test looks at the collections themselves, or kills processes that may write belatedly.
-FRESH = ("store/", "faults/", "importing/", "outbound/", "test_kills.py", "test_processes.py")
+FRESH = (
+    "store/",
+    "faults/",
+    "importing/",
+    "outbound/",
+    "test_kills.py",
+    "test_processes.py",
+    "test_two_hubs.py",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -56,8 +64,11 @@ def _logs_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def mongod() -> Iterator[OwnMongod]:
-    """The run's MongoDB. Do not kill or freeze it: others use it too (take an `OwnMongod`)."""
-    with OwnMongod() as server:
+    """The run's MongoDB. Do not kill or freeze it: others use it too (take an `OwnMongod`).
+
+    Nothing expires by itself: many tests have clocks that are months behind the server's.
+    """
+    with OwnMongod(parameters={"ttlMonitorEnabled": "false"}) as server:
         yield server
 
 

@@ -338,9 +338,10 @@ async def _a_code_says_who_calls(hotline: Hotline) -> None:
     await known.hangs_up()
     await hotline.routed()
     customer = await _customer_of(hotline, "+8615900159001")
-    made = await hotline.hub.post(f"/api/v1/customers/{customer}/codes", {}, once="one code")
+    made = await hotline.hub.post(f"/api/v1/customers/{customer}/codes", {}, once="one-code")
     caller = await hotline.call(42, caller="+8615900159002").rings()
     await caller.presses("4")
+    assert "code" in made.json, made
     await caller.presses(made.json["code"])
     await hotline.one("the line that says so", lambda each: each.event == "contact.identified")
     assert await _customer_of(hotline, "+8615900159002") == customer

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
-import pymongo
 import pytest
 
 from hub.api.keys import create_key
@@ -22,6 +21,7 @@ from tests.mail.answering_desk import SAYS
 from tests.mail.conftest import MakeBox
 from tests.mail.mailboxes import Mailbox, mail, until
 from tests.mail.test_end_to_end import account, read
+from tests.support.databases import Databases
 from tests.support.processes import HubProcess
 from tests.support.truth import routed, store_of
 
@@ -33,11 +33,9 @@ MODULES = ("hub.testing.samples.webhook", "tests.mail.answering_desk")
 
 
 @pytest.fixture
-def second_db_name(
-    mongo_db_name: str, _mongo_janitor: pymongo.MongoClient[dict[str, object]]
-) -> Iterator[str]:
-    yield f"{mongo_db_name}_b"
-    _mongo_janitor.drop_database(f"{mongo_db_name}_b")
+def second_db_name(_databases: Databases) -> Iterator[str]:
+    with _databases.fresh() as name:
+        yield name
 
 
 class Side:
