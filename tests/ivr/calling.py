@@ -31,6 +31,14 @@ def example_menu() -> dict[str, Any]:
     return tomllib.loads(found[0])
 
 
+def menu_with_queue() -> dict[str, Any]:
+    menu = example_menu()
+    people = {"kind": "queue", "queue": "support", "failed": "mailbox", "max_wait_s": 120}
+    menu["steps"]["people"] = {**people, "say": {"zh-CN": "请稍候。", "en-US": "Please wait."}}
+    del menu["targets"], menu["phrases"]["consent"]
+    return menu
+
+
 def settings(**more: Any) -> dict[str, Any]:
     return {
         "account_sid": ACCOUNT_SID,

@@ -6,7 +6,6 @@ Twilio is played by `fake_twilio`, which refuses what Twilio would refuse; the m
 from __future__ import annotations
 
 import random
-from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -16,7 +15,7 @@ from connectors.ivr.twiml import pieces
 from hub import Request
 from normalizer.drafts import Amendment, AmendmentKind, Command, Event
 from normalizer.parts import Audio, MediaState
-from tests.ivr.calling import NIGHT, Desk, example_menu, texts
+from tests.ivr.calling import NIGHT, Desk, example_menu, menu_with_queue, texts
 from tests.ivr.fake_twilio import Callback
 
 
@@ -340,7 +339,7 @@ async def test_delivered_twice_and_shuffled_everything_is_told_once() -> None:
 
 
 async def test_a_queue_lets_wait_and_gives_up_in_time() -> None:
-    desk = Desk(menu=_with_queue())
+    desk = Desk(menu=menu_with_queue())
     call = await desk.call().rings()
     await call.presses("0")
     assert call.waits is not None
@@ -434,11 +433,3 @@ async def test_a_request_that_cannot_be_read_is_answered_in_words() -> None:
     assert answer.status == 200
     assert "感谢您的来电，再见。" in answer.body.decode()
     assert b"<Hangup" in answer.body
-
-
-def _with_queue() -> dict[str, Any]:
-    menu = example_menu()
-    people = {"kind": "queue", "queue": "support", "failed": "mailbox", "max_wait_s": 120}
-    menu["steps"]["people"] = {**people, "say": {"zh-CN": "请稍候。", "en-US": "Please wait."}}
-    del menu["targets"], menu["phrases"]["consent"]
-    return menu

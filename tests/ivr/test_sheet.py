@@ -18,7 +18,7 @@ from hub.testing import FakeServices
 from normalizer.drafts import Amendment, Event, Message
 from normalizer.model import Trust
 from normalizer.parts import Audio
-from tests.ivr.calling import NIGHT, Desk, example_menu, texts
+from tests.ivr.calling import NIGHT, Desk, example_menu, menu_with_queue, texts
 from tests.ivr.fake_twilio import DOOR, NUMBER, SCHEMA, sign
 
 CALL = "CA" + "1" * 30 + "01"
@@ -376,19 +376,27 @@ def test_the_vectors_of_the_sheet_are_what_this_fake_signs() -> None:
 
 async def test_every_tamper_class_is_refused_on_every_route() -> None:
     """Signature missing or wrong, URL, body, method, account, state: and nothing is parsed."""
-    desk = Desk()
+    desk, queueing = Desk(), Desk(menu=menu_with_queue())
     call = await desk.call().rings()
     await call.presses("0")
+    await call.nobody_answers()  # the second target is asked whether it takes the call
     await call.is_answered()
     await call.deliver()
     other = await desk.call(7).rings()
-    routes = {urlsplit(url).path: (url, fields) for url, fields in call.sent}
+    queued = await queueing.call(8).rings()
+    await queued.presses("0")
+    await queued.waits_in_queue(10)
+    routes = {
+        urlsplit(url).path: (made, url, fields)
+        for made, played in ((queueing, queued), (desk, call))
+        for url, fields in played.sent
+    }
     door = urlsplit(DOOR).path
     assert routes.keys() == {
         door,
-        *(f"{door}/{each}" for each in ("next", "leg", "recording", "status")),
+        *(f"{door}/{each}" for each in ("next", "screen", "wait", "leg", "recording", "status")),
     }
-    for url, fields in routes.values():
+    for desk, url, fields in routes.values():
         for name, request in _tampered(url, fields, other.sid):
             with pytest.raises(Refused) as refused:
                 desk.connector.verify(request)
