@@ -143,6 +143,8 @@ class WechatConnector(Connector[WechatSettings]):
     # --- life ----------------------------------------------------------------------------------
 
     async def start(self) -> None:
+        if self.account.settings.passive_reply:
+            passive.load()
         await self.context.register_documents(QueryDoc)
         if self.account.settings.serve_token:
             TokenRoutes(self.account.key, self.context, self._tokens).register()

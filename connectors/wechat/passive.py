@@ -11,8 +11,6 @@ import hmac
 from collections.abc import Sequence
 from typing import cast
 
-from wechatpy.replies import TextReply
-
 from connectors.wechat import crypto, wire
 from connectors.wechat.settings import WechatSettings
 from hub import Answer, Clock, Verified
@@ -46,8 +44,18 @@ def answer_of(
     return Answer(body=reply.encode(), content_type=XML)
 
 
+def load() -> None:
+    """Import the library: a tenth of a second, for accounts that answer at once.
+
+    Raises ``ImportError`` where the extra is not installed, at start and not at an answer.
+    """
+    import wechatpy.replies  # noqa: F401
+
+
 def text_reply(content: str, *, to: str, sender: str, at: int) -> str:
     """Return a reply's XML. ``at`` is in Unix seconds; the library would take its own clock."""
+    from wechatpy.replies import TextReply
+
     reply = TextReply(source=fenced(sender), target=fenced(to), time=at, content=fenced(content))
     return cast("str", reply.render())
 
