@@ -35,7 +35,7 @@ TEXT = "在吗？我要开发票😀👨‍👩‍👧‍👦"
 WAIT_MS = 15_000
 
 
-def _chromium() -> str:
+def chromium_path() -> str:
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
         if os.environ.get("OMNILINE_REQUIRE_REAL") == "1":
@@ -84,7 +84,7 @@ async def until(look: Any, wait_s: float = 10.0) -> Any:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     playwright_api = pytest.importorskip("playwright.async_api")
-    chromium = _chromium()
+    chromium = chromium_path()
     async with AsyncExitStack() as stack:
         hub_url: list[str] = []
 
