@@ -14,6 +14,9 @@ from tests.support.mongo import OwnMongod, sockets_of_cancelled_connections_clos
 # Long runs that say nothing about which lines are tested: watching every line of them would only
 # make them two or three times as long.
 UNWATCHED = (
+    "accounts/test_processes.py",
+    "accounts/test_rhythm.py::test_a_healthy",
+    "accounts/test_rhythm.py::test_independent",
     "api/test_schemathesis.py",
     "desk/test_openapi.py",
     "e2e/",
@@ -22,16 +25,19 @@ UNWATCHED = (
     "importing/test_kills.py",
     "mail/reading/test_bounds.py",
     "mail/reading/test_generated.py",
+    "mail/test_end_to_end.py",
+    "mail/test_one_timeline.py",
+    "mail/test_two_hubs.py",
     "media/test_kills.py",
     "outbound/test_kills.py",
     "outbound/test_mix.py",
+    "planners/test_identity.py::test_people_with_many",
     "planners/test_state_machine",
     "test_bench.py",
     "test_browser.py",
     "test_docs_samples.py",
     "vendors/test_bulk.py",
-    "::TestWebhook::test_many_conversations",
-    "::TestWebhook::test_a_doubt_that_comes_again",
+    "webhook/test_contract.py",
     "::TestDesk::test_many_conversations",
 )
 
