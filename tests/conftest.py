@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Generator, Iterator
@@ -51,6 +52,12 @@ FRESH = (
     "test_processes.py",
     "test_two_hubs.py",
 )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Thousands of tests stay for the whole run: going through them again and again stalls it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
