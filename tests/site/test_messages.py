@@ -534,6 +534,6 @@ async def test_a_message_is_taken_while_the_database_is_away(
         )
         await tab.expect("ack", re=re)
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
     assert asked == 1  # the next ones do not wait again
     assert len(running.space.taken) == 4
