@@ -32,7 +32,8 @@ ROOT = HERE.parent.parent
 DATA = Path(os.environ.get("OMNILINE_DEMO_DATA", ROOT / "demo-data"))
 CONFIG = DATA / "omniline.toml"
 KEY_FILE = DATA / "demo.key"
-SHOWN = {path: os.path.relpath(path) for path in (CONFIG, KEY_FILE)}
+OMNILINE = Path(sys.executable).with_name("omniline")
+SHOWN = {path: os.path.relpath(path) for path in (CONFIG, KEY_FILE, OMNILINE)}
 PORT = 8080
 READY_S = 60
 
@@ -178,7 +179,7 @@ The hub runs at {url}
   sign in (works once, 15 minutes)   {link}
   this customer's timeline           {url}/console/customers/{customer}
   the shop's page, to write yourself {url}{SITE}/demo
-  a vendor's pushes, signed          omniline simulate wechat --config {SHOWN[CONFIG]}
+  a vendor's pushes, signed          {SHOWN[OMNILINE]} simulate wechat --config {SHOWN[CONFIG]}
   the feed                           curl -H "Authorization: Bearer $(cat {SHOWN[KEY_FILE]})" \\
                                           "{url}/feed/v1/events?limit=5"
   the API's description              {url}/openapi.json

@@ -78,6 +78,7 @@ class FakeWechat(FakeVendor):
         self.people: dict[str, Mapping[str, Any]] = {}
         self.no_right = False
         self.off_list = False
+        self.on_call: Callable[[str], Awaitable[None]] | None = None  # before it is looked at
         self.before_answer: Callable[[str], Awaitable[None]] | None = None
         self.templates: list[Mapping[str, Any]] = [
             {
@@ -128,6 +129,8 @@ class FakeWechat(FakeVendor):
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def answer(request: web.Request) -> web.StreamResponse:
             self.calls[path] += 1
+            if self.on_call is not None:
+                await self.on_call(path)
             trouble = ""
             if path.startswith(self.trouble_at) and path != "/cgi-bin/stable_token":
                 trouble = self.trouble.pop(0) if self.trouble else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
@@ -24,6 +25,7 @@ from hub.store.mongo import MongoStore
 from hub.testing import FakeClock, FakeServices, MemoryStore
 from normalizer.outcomes import Accepted, Failure, Misconfigured, Temporary
 from normalizer.parts import Text
+from tests.support.processes import ROOT
 from tests.wechat.fake_wechat import APP_SECRET, FakeWechat
 from tests.wechat.support import at_work, connector, outgoing
 
@@ -80,6 +82,60 @@ async def test_an_expired_token_with_50_sends_in_flight_in_two_processes_is_fetc
             assert vendor.token not in repr(await one._tokens.held())
     finally:
         await store.close()
+
+
+@contextlib.asynccontextmanager
+async def sending_process(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.wechat.sending_process", *arguments),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def says(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        return (await process.stdout.readline()).decode().strip()
+
+
+async def test_two_real_processes_with_50_sends_in_flight_refresh_an_expired_token_once(
+    mongo_url: str, mongo_db_name: str
+) -> None:
+    """WeChat holds its answers back until all 50 are there, so that each has the old token."""
+    async with FakeWechat() as vendor:
+        vendor.windows = {"oHubUser0001": 1000}
+        arguments = (vendor.url, mongo_url, mongo_db_name)
+        async with sending_process(*arguments) as one, sending_process(*arguments) as two:
+            assert [await says(each) for each in (one, two)] == ["ready", "ready"]
+            assert vendor.issued == 1
+            in_flight, all_there = 0, asyncio.Event()
+
+            async def held_back(path: str) -> None:
+                nonlocal in_flight
+                if path == SEND and not all_there.is_set():
+                    in_flight += 1
+                    if in_flight == 50:
+                        vendor.expire()
+                        all_there.set()
+                    await all_there.wait()
+
+            vendor.on_call = held_back
+            for each in (one, two):
+                assert each.stdin is not None
+                each.stdin.write(b"25\n")
+                await each.stdin.drain()
+            assert [await says(each) for each in (one, two)] == ["25", "25"]
+        assert vendor.issued == 2, "one refresh"
+        assert len(vendor.got()) == 52
+        assert vendor.calls[SEND] == 2 + 50 + 50, "each was refused once, and sent once more"
 
 
 async def test_a_process_that_dies_while_it_fetches_is_followed_by_another() -> None:
