@@ -26,6 +26,7 @@ from hub.checks import UnknownAccount, check_config
 from hub.clock import SystemClock
 from hub.config import Config, ConfigError, load
 from hub.documents import Conversation
+from hub.event_loop import LoopMissing, run_on
 from hub.importing.command import import_commands
 from hub.logs import configure_logs
 from hub.outbound.settling import settle_from_outside
@@ -48,6 +49,7 @@ _PLAIN = (
     SpoolError,
     EmbeddedMongodError,
     PluginError,
+    LoopMissing,
     aiohttp.ClientError,
 )
 
@@ -108,7 +110,7 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
 @click.option("--trace-hooks", is_flag=True, help="Log every call of a plugin's hook.")
 def run(config_path: Path, trace_hooks: bool) -> None:
     """Run everything in one process, with the embedded MongoDB unless mongo_url is set."""
-    _run(_serve(_load(config_path), "run", trace_hooks))
+    _serve(_load(config_path), "run", trace_hooks)
 
 
 @cli.command()
@@ -116,7 +118,7 @@ def run(config_path: Path, trace_hooks: bool) -> None:
 @click.option("--trace-hooks", is_flag=True, help="Log every call of a plugin's hook.")
 def serve(config_path: Path, trace_hooks: bool) -> None:
     """Take requests in and answer the API; route and send in `omniline worker`."""
-    _run(_serve(_load(config_path), "serve", trace_hooks))
+    _serve(_load(config_path), "serve", trace_hooks)
 
 
 @cli.command()
@@ -124,10 +126,14 @@ def serve(config_path: Path, trace_hooks: bool) -> None:
 @click.option("--trace-hooks", is_flag=True, help="Log every call of a plugin's hook.")
 def worker(config_path: Path, trace_hooks: bool) -> None:
     """Route, send and dispatch; its HTTP port serves health and metrics as well."""
-    _run(_serve(_load(config_path), "worker", trace_hooks))
+    _serve(_load(config_path), "worker", trace_hooks)
 
 
-async def _serve(config: Config, role: Role, trace_hooks: bool) -> None:
+def _serve(config: Config, role: Role, trace_hooks: bool) -> None:
+    run_on(config.hub.event_loop, _until_stopped(config, role, trace_hooks))
+
+
+async def _until_stopped(config: Config, role: Role, trace_hooks: bool) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -218,6 +218,13 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Literal["pymongo", "motor"],
         Meta(description="Python driver for MongoDB. `pymongo` is the faster one."),
     ] = "pymongo"
+    event_loop: Annotated[
+        Literal["auto", "uvloop", "asyncio"],
+        Meta(
+            description="What the process runs on. `auto` is `uvloop` where `omniline[uvloop]` is"
+            " installed, which takes more messages a second, and Python's own elsewhere.",
+        ),
+    ] = "auto"
     mongod: Annotated[
         Path | None,
         Meta(
