@@ -7,7 +7,7 @@ from functools import partial
 import msgspec
 from msgspec.structs import replace
 
-from hub.documents import AmendmentDoc, Conversation, Entry, InboxItem, Job, TicketLink
+from hub.documents import AmendmentDoc, Conversation, Entry, InboxItem, TicketLink
 from hub.planning.arrivals import message
 from hub.planning.echoes import decide
 from hub.planning.entries import amend, name_entry, settle
@@ -16,6 +16,7 @@ from hub.planning.media_outcome import media_outcome
 from hub.planning.profiles import JOB as PROFILE
 from hub.planning.profiles import profile_outcome
 from hub.planning.rules import Rules, sane, tell
+from hub.planning.ticket_jobs import ticket_job
 from hub.planning.ticket_links import with_outcome
 from hub.planning.workspace import Workspace
 from normalizer.drafts import AmendmentKind, DeliveryState, Outcome
@@ -73,26 +74,15 @@ def _tell_tickets(ws: Workspace, rules: Rules, entry: Entry, draft: Outcome) -> 
         return
     conversation = ws.need(Conversation, entry.conversation)
     for backend in conversation.backends:
-        ident = rules.key.hashed("job", f"{draft.job}|{draft.key}|failed|{backend}")
-        ws.new(
-            Job(
-                id=ident,
-                lane=f"ticket:{backend}:{conversation.root}",
-                kind="ticket",
-                task="failed_answer",
-                position=ws.position,
-                due_at=rules.now,
-                live=True,
-                state="ready",
-                entry=entry.id,
-                conversation=conversation.id,
-                customer=conversation.customer,
-                backend=backend,
-                args={
-                    "state": draft.result.get("state", ""),
-                    "reason": draft.result.get("reason", ""),
-                },
-            )
+        ticket_job(
+            ws,
+            rules,
+            conversation,
+            backend,
+            "failed_answer",
+            f"{draft.job}|{draft.key}|failed|{backend}",
+            entry=entry.id,
+            args={name: draft.result.get(name, "") for name in ("state", "reason")},
         )
 
 
