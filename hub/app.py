@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from hub.accounts import SENDING, StateName, States, Switches
+from hub.accounts import States, Switches
 from hub.accounts.foreseen import ForeseenWatch
 from hub.accounts.keeper import AccountKeeper
 from hub.accounts.measures import AccountMeasures
@@ -30,39 +30,31 @@ from hub.accounts.overview import Overview
 from hub.accounts.reports import Report, Reporter
 from hub.api.routes import add_api
 from hub.backend_contract import TicketBackend
-from hub.cleaning import Cleaner
 from hub.clock import Clock, SystemClock
-from hub.config import Config, ConfigError, Problem, parse_settings
-from hub.contract import Account, Connector
-from hub.dispatch import Dispatcher
+from hub.config import Config, ConfigError
+from hub.configured import make_backends, make_connectors
+from hub.contract import Connector
 from hub.documents import CORE, InboxItem, Job, Operation
 from hub.doors import Doors
+from hub.ending import cancelled, stopped
 from hub.feed.tail import FeedTail
 from hub.housekeeping import Housekeeping
 from hub.ids import new_id
-from hub.importing.undoing import Undoer
 from hub.inbox_writer import InboxWriter
 from hub.intake import Intake
-from hub.jobs import LaneWorkers
-from hub.media.fitting import Fitter
-from hub.media.running import MediaLanes
+from hub.lanes import Lanes
 from hub.media.safe_fetch import SafeFetcher
 from hub.metrics import Metrics
 from hub.notifications.policy import policy_of
-from hub.outbound import AccountGate, Sender
 from hub.overload import Overload
-from hub.planning.profiles import JOB as PROFILE
-from hub.planning.relaying import JOB as RELAY
 from hub.planning.rules import Route, Rules
-from hub.plugin_context import ConnectorContext, PluginContext
+from hub.plugin_context import PluginContext
 from hub.plugin_host import PluginHost
 from hub.plugin_host.loop_watch import LoopWatch
 from hub.preparing import Preparer
 from hub.presence import Presence
 from hub.probe import survives
-from hub.profiles import ProfileWorker
 from hub.public_url import configured_url
-from hub.relay import Relay
 from hub.route_choice import RouteChooser
 from hub.router import Batch, Router
 from hub.services import HubServices
@@ -83,7 +75,6 @@ Role = Literal["run", "serve", "worker"]
 HTTP_CONNECT_S = 5
 HTTP_TOTAL_S = 30
 STALLS_SHOWN_S = 60.0
-SIDE_LANES = 4  # for what no answer and no ticket may wait for
 
 
 class StartFailed(Exception):
@@ -127,6 +118,7 @@ class Hub:
         self.connectors: dict[tuple[str, str], Connector[Any]] = {}
         self.backends: dict[str, TicketBackend] = {}
         self.contexts: dict[str, PluginContext] = {}
+        self.lanes: Lanes | None = None
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -161,7 +153,7 @@ class Hub:
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run something for as long as the hub lives; it is cancelled when its turn comes."""
         task = asyncio.create_task(work, name=name)
-        self._stack.push_async_callback(_cancelled, task)
+        self._stack.push_async_callback(cancelled, task)
 
     # --- 1: the database -----------------------------------------------------------------------
 
@@ -292,9 +284,14 @@ class Hub:
         self.loop_watch = LoopWatch(self.host.owners, lambda: self.host.current)
         self.loop_watch.start()
         self._stack.callback(self.loop_watch.stop)
-        problems = [*self._make_connectors(), *self._make_backends()]
-        if problems:
-            raise ConfigError(problems)
+        made = (self.config, self.host, self.services, self.states)
+        self.connectors, problems = make_connectors(*made)
+        self.backends, more = make_backends(*made)
+        if problems or more:
+            raise ConfigError([*problems, *more])
+        self._capabilities = {
+            channel: type(each).capabilities for (channel, _), each in self.connectors.items()
+        }
         for plugin in self.host.plugins():
             context = PluginContext(plugin, self.services, structlog.get_logger(plugin))
             self.contexts[plugin] = context
@@ -312,82 +309,6 @@ class Hub:
         for backend in self.backends.values():
             await backend.start()
             self._stack.push_async_callback(backend.stop)
-
-    def _make_connectors(self) -> list[Problem]:
-        problems: list[Problem] = []
-        kinds = self.host.connectors()
-        for account in self.config.accounts:
-            kind = kinds.get(account.channel)
-            if kind is None:
-                problems.append(
-                    account.settings.problem(
-                        "channel",
-                        f"no plugin brings the channel {account.channel!r}",
-                        f"installed channels: {', '.join(sorted(kinds)) or 'none'}",
-                    )
-                )
-                continue
-            try:
-                settings = parse_settings(kind.settings, account.settings, account.name)
-            except ConfigError as error:
-                problems += error.problems
-                continue
-            plugin = self.host.connector_plugin(account.channel)
-            connector = kind(
-                Account(
-                    channel=account.channel,
-                    key=account.key,
-                    label=account.label,
-                    settings=settings,
-                    insecure=account.insecure,
-                ),
-                ConnectorContext(
-                    plugin,
-                    self.services,
-                    structlog.get_logger(plugin).bind(account=account.name),
-                    account.channel,
-                    account.key,
-                    mount=kind.mount,
-                ),
-            )
-            for lacking in connector.check_settings():
-                if not account.insecure:
-                    problems.append(
-                        account.settings.problem(
-                            "channel", lacking, "set it, or say insecure = true for a trial"
-                        )
-                    )
-                else:
-                    log.warning("account_insecure", account=account.name, lacking=lacking)
-            self.connectors[(account.channel, account.key)] = connector
-            self._capabilities[account.channel] = kind.capabilities
-            self.states.add("account", account.name, account.label, state="ok")
-        return problems
-
-    def _make_backends(self) -> list[Problem]:
-        problems: list[Problem] = []
-        kinds = self.host.backends()
-        for backend in self.config.backends:
-            kind = kinds.get(backend.type)
-            if kind is None:
-                problems.append(
-                    backend.settings.problem(
-                        "type",
-                        f"no plugin brings the ticket backend {backend.type!r}",
-                        f"installed backends: {', '.join(sorted(kinds)) or 'none'}",
-                    )
-                )
-                continue
-            try:
-                settings = parse_settings(kind.settings, backend.settings, backend.name)
-            except ConfigError as error:
-                problems += error.problems
-                continue
-            plugin = self.host.backend_plugin(backend.type)
-            context = PluginContext(plugin, self.services, structlog.get_logger(plugin))
-            self.backends[backend.name] = kind(backend.name, settings, context)
-            self.states.add("backend", backend.name, state="ok")
-        return problems
 
     async def _start_accounts(self) -> None:
         """Tell the other processes how the accounts do here, and hear how they do there."""
@@ -426,7 +347,7 @@ class Hub:
             wake=self.writer.stored,
         )
         task = asyncio.create_task(self.router.run(), name="router")
-        self._stack.push_async_callback(_stopped, self.router.stop, task)
+        self._stack.push_async_callback(stopped, self.router.stop, task)
 
     async def _probe(self, items: Sequence[InboxItem]) -> bool:
         return await survives(items, Path(self.config.source.file))
@@ -462,90 +383,13 @@ class Hub:
         operations = [doc.id for doc in batch.docs if isinstance(doc, Operation)]
         if operations:
             self.services.landed(operations)
-        if hasattr(self, "side_lanes") and any(isinstance(doc, Job) for doc in batch.docs):
-            self.workers.wake.set()
-            self.media.wake()
-            self.side_lanes.wake.set()
+        if self.lanes is not None and any(isinstance(doc, Job) for doc in batch.docs):
+            self.lanes.wake()
 
     def _start_workers(self) -> None:
         settings = self.settings
-        self.gate = AccountGate(self.clock, pace=self._pace, tell=self._tell_sending)
-        sender = Sender(
-            self.store,
-            lambda channel, account: self.connectors.get((channel, account)),
-            self.switches.outbound_on,
-            self.clock,
-            self.gate,
-            Fitter.for_hub(self.store.blobs, settings.media, settings.data_dir).fit,
-        )
-        dispatcher = Dispatcher(
-            self.store,
-            self.backends,
-            self.host,
-            self.key,
-            owner=self.owner,
-            timeline_url=self._timeline_url(),
-            files_url=settings.public_url or "",
-        )
-        cleaner = Cleaner(self.store, self.host, self.services, self.contexts)
-        self.workers = LaneWorkers(
-            self.store,
-            {
-                "send": sender,
-                "ticket": dispatcher,
-                "erase": cleaner,
-                "import": Undoer(self.store, self.services),
-            },
-            self._take_outcome,
-            self.clock,
-            owner=self.owner,
-            lease_s=settings.worker_lease_s,
-            at_once=settings.workers,
-            gate=self.gate,
-        )
-        task = asyncio.create_task(self.workers.run(), name="workers")
-        self._stack.push_async_callback(_stopped, self.workers.stop, task)
-        self.media = MediaLanes(
-            self.store,
-            lambda channel, account: self.connectors.get((channel, account)),
-            self.host,
-            self.contexts,
-            self._take_outcome,
-            self.clock,
-            settings.media,
-            settings.data_dir,
-            owner=self.owner,
-            lease_s=settings.worker_lease_s,
-        )
-        media = asyncio.create_task(self.media.run(), name="media")
-        self._stack.push_async_callback(_stopped, self.media.stop, media)
-        gate = AccountGate(self.clock, tell=self._tell_relay)
-        profiles = ProfileWorker(
-            self.store,
-            lambda channel, account: self.connectors.get((channel, account)),
-            gate,
-            self.clock,
-            default_region=settings.default_region,
-        )
-        relay = Relay(
-            self.store,
-            {account.name: account.relay for account in self.config.accounts},
-            gate,
-            self.clock,
-        )
-        self._stack.push_async_callback(relay.close)
-        self.side_lanes = LaneWorkers(
-            self.store,
-            {PROFILE: profiles, RELAY: relay},
-            self._take_outcome,
-            self.clock,
-            owner=self.owner,
-            lease_s=settings.worker_lease_s,
-            at_once=SIDE_LANES,
-            gate=gate,
-        )
-        side = asyncio.create_task(self.side_lanes.run(), name="side-lanes")
-        self._stack.push_async_callback(_stopped, self.side_lanes.stop, side)
+        self.lanes = Lanes(self, self.contexts, self._take_outcome, owner=self.owner)
+        self.lanes.start(self._stack)
         housekeeping = Housekeeping(
             self.store,
             self.services,
@@ -566,43 +410,8 @@ class Hub:
         )
         self._spawn(keeper.run(), "accounts-keeper")
 
-    def _pace(self, account: str) -> float | None:
-        channel, _, key = account.partition(":")
-        connector = self.connectors.get((channel, key))
-        return connector.capabilities.sends_per_second if connector is not None else None
-
-    def _tell_sending(
-        self, account: str, state: StateName, reason: str, next_try_s: float | None
-    ) -> None:
-        """Show how sending does beside what the account's door says."""
-        if self.states.get("account", account) is None:
-            return
-        if state == "ok":
-            self.states.clear("account", account, SENDING)
-        else:
-            self.states.set(
-                "account", account, state, reason, next_try_s=next_try_s, aspect=SENDING
-            )
-
-    def _tell_relay(
-        self, account: str, state: StateName, reason: str, next_try_s: float | None
-    ) -> None:
-        """Show that a relay is away; what it does not get costs the account nothing else."""
-        name, slash, relay = account.partition("/")
-        if not slash or self.states.get("account", name) is None:
-            return
-        aspect = f"relay {relay}"
-        if state == "ok":
-            self.states.clear("account", name, aspect)
-        else:
-            told = f"relay {relay}: {reason}"
-            self.states.set("account", name, "degraded", told, next_try_s=next_try_s, aspect=aspect)
-
     async def _take_outcome(self, channel: str, account: str, draft: Outcome) -> None:
         await self.intake.take_in(channel, account, [draft], door="worker", may_spool=False)
-
-    def _timeline_url(self) -> str:
-        return f"{self.settings.public_url}/console/customers/" if self.settings.public_url else ""
 
     # --- 5: HTTP and the doors -----------------------------------------------------------------
 
@@ -680,14 +489,3 @@ class Hub:
 
 
 _NOTHING = Capabilities()
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-async def _stopped(stop: Callable[[], None], task: Awaitable[None]) -> None:
-    """Ask a part to finish what it is doing, and wait for it."""
-    stop()
-    await task

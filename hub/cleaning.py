@@ -11,14 +11,15 @@ from hub.media.keeping import fitted_copy
 from hub.notifications.erasing import consent_items, forget
 from hub.plugin_context import PluginContext
 from hub.plugin_host import PluginHost
+from hub.repeatable import Repeatable
 from hub.services import HubServices
 from hub.store.interface import Store
-from normalizer.outcomes import Failure, Temporary
+from normalizer.outcomes import Temporary
 
 CHUNK = 500
 
 
-class Cleaner:
+class Cleaner(Repeatable):
     """Runs ``erase`` jobs. Everything it does may be done twice."""
 
     def __init__(
@@ -104,18 +105,6 @@ class Cleaner:
                 failed.append(plugin)
         if failed:
             raise Temporary(f"plugins have not erased their copies yet: {', '.join(failed)}")
-
-    async def look_up(self, job: Job) -> Result | None:
-        return None  # doing it again is safe
-
-    def settle_s(self, job: Job) -> float:
-        return 0.0
-
-    def failed(self, job: Job, failure: Failure) -> Result | None:
-        return None
-
-    def holds_lane(self, job: Job) -> bool:
-        return True
 
     async def address_of(self, job: Job) -> tuple[str, str]:
         return "hub", "erase"

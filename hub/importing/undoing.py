@@ -5,15 +5,16 @@ from __future__ import annotations
 from hub.documents import DeadLetter, InboxItem, Job
 from hub.importing.accounts import MARK
 from hub.jobs import Result
+from hub.repeatable import Repeatable
 from hub.services import HubServices
 from hub.store.interface import Store
-from normalizer.outcomes import Failure, Temporary
+from normalizer.outcomes import Temporary
 
 AT_ONCE = 500
 
 
-class Undoer:
-    """Runs ``import`` jobs. Everything it does may be done twice."""
+class Undoer(Repeatable):
+    """Runs ``import`` jobs."""
 
     def __init__(self, store: Store, services: HubServices) -> None:
         self._store = store
@@ -50,18 +51,6 @@ class Undoer:
                     await self._store.blobs.delete(item.raw_blob)
             await self._store.table(DeadLetter).delete({"kind": "inbox", "ref": {"$in": ids}})
             await inbox.delete({"_id": {"$in": ids}})
-
-    async def look_up(self, job: Job) -> Result | None:
-        return None  # doing it again is safe
-
-    def settle_s(self, job: Job) -> float:
-        return 0.0
-
-    def failed(self, job: Job, failure: Failure) -> Result | None:
-        return None
-
-    def holds_lane(self, job: Job) -> bool:
-        return True
 
     async def address_of(self, job: Job) -> tuple[str, str]:
         return "hub", "import"

@@ -12,9 +12,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from hub.documents import AddressDoc, AmendmentDoc, Conversation, Customer, Entry, Job
+from hub.documents import AddressDoc, AmendmentDoc, Conversation, Customer, Entry
 from hub.planning.folding import fold
 from hub.planning.rules import Refusal, Route, Rules, tell
+from hub.planning.ticket_jobs import ticket_job
 from hub.planning.workspace import Workspace, minute
 from normalizer.drafts import AmendmentKind
 
@@ -165,22 +166,8 @@ def change_tickets(
     for ticket in conversation.tickets:
         if ticket.backend == come_from:
             continue
-        ws.new(
-            Job(
-                id=rules.key.hashed("job", f"{cause}|change|{ticket.backend}|{ticket.id}"),
-                lane=f"ticket:{ticket.backend}:{conversation.root}",
-                kind="ticket",
-                task="change",
-                position=ws.position,
-                due_at=rules.now,
-                live=True,
-                state="ready",
-                conversation=conversation.id,
-                customer=conversation.customer,
-                backend=ticket.backend,
-                args=change,
-            )
-        )
+        told = f"{cause}|change|{ticket.backend}|{ticket.id}"
+        ticket_job(ws, rules, conversation, ticket.backend, "change", told, args=change)
 
 
 def close(ws: Workspace, rules: Rules, conversation: Conversation, *, reason: str) -> Conversation:

@@ -16,16 +16,15 @@ from hub.documents import (
     AddressDoc,
     Alias,
     AmendmentDoc,
-    Delivery,
     Entry,
-    EntrySender,
     ImportRollback,
     InboxItem,
     Thread,
 )
 from hub.planning import identity
 from hub.planning.adoption import adopt, noted
-from hub.planning.entries import alias_id, amend, append, entry_id, entry_sender
+from hub.planning.drafted import ensure_writer, entry_of
+from hub.planning.entries import alias_id, amend, append, entry_id
 from hub.planning.folding import fold
 from hub.planning.rules import PAST, Rules
 from hub.planning.workspace import Workspace
@@ -33,14 +32,13 @@ from normalizer.drafts import (
     Amendment,
     AmendmentKind,
     AnyDraft,
-    DeliveryState,
     Event,
     Message,
     Receipt,
     Target,
 )
 from normalizer.keys import dedupe_key
-from normalizer.model import Direction, Role
+from normalizer.model import Role
 
 TOLD = "message.imported"
 
@@ -80,53 +78,9 @@ def _entry(ws: Workspace, rules: Rules, item: InboxItem, draft: Message | Event)
     before = ws.get(AddressDoc, identity.address_id(rules, draft.address))
     if before is not None and before.erased_up_to is not None and at < before.erased_up_to:
         return False  # an erased person's past does not come back
-    address, _ = identity.ensure_address(
-        ws,
-        rules,
-        draft.address,
-        channel=item.channel,
-        account=item.account,
-        at=at,
-        profile=draft.profile,
-        imported=item.imported,
-    )
-    entry = Entry(
-        id=ident,
-        address=address.id,
-        position=0,
-        at=at,
-        received_at=item.received_at,
-        channel=item.channel,
-        account=item.account,
-        vendor_at=draft.at if draft.at != at else None,
-        thread=_thread(ws, rules, item, address, draft),
-        source=item.id,
-        historical=True,
-        imported=item.imported,
-    )
-    if isinstance(draft, Message):
-        incoming = draft.direction is Direction.IN
-        entry = replace(
-            entry,
-            direction=draft.direction,
-            sender=entry_sender(rules, draft.sender),
-            parts=draft.parts,
-            subject=draft.subject,
-            event=draft.event,
-            data=draft.data,
-            reply_to=draft.reply_to,
-            automatic=draft.automatic,
-            public=draft.public,
-            delivery=None if incoming else Delivery(state=DeliveryState.ACCEPTED, at=at),
-        )
-    else:
-        entry = replace(
-            entry,
-            kind="event",
-            sender=EntrySender(role=Role.SYSTEM),
-            event=draft.name,
-            data={**draft.data, **({"text": draft.text} if draft.text else {})},
-        )
+    address, _ = ensure_writer(ws, rules, item, draft, at)
+    thread = _thread(ws, rules, item, address, draft)
+    entry = entry_of(rules, item, draft, ident, address.id, at, thread=thread)
     append(ws, rules, entry, address, TOLD, draft.vendor_ids)
     return True
 
