@@ -15,6 +15,7 @@ from hub.api.openapi import operation
 from hub.api.operations import Commands
 from hub.api.parts import Line, PartsInput, command_parts
 from hub.api.people import People
+from hub.api.uploads import Uploads
 from hub.api.views import EntryView, View, entry_view
 from hub.documents import AddressDoc, Entry, Notice
 from hub.notifications import NOTIFICATION
@@ -110,10 +111,11 @@ class Cancelled(View, frozen=True, kw_only=True):
 
 
 class Notifications:
-    def __init__(self, hub: Running, people: People, commands: Commands) -> None:
+    def __init__(self, hub: Running, people: People, commands: Commands, uploads: Uploads) -> None:
         self._hub = hub
         self._people = people
         self._commands = commands
+        self._uploads = uploads
 
     def routes(self) -> list[PluginRoute]:
         notify = operation(
@@ -177,7 +179,7 @@ class Notifications:
     async def _arguments(self, caller: ApiKey, wanted: NotificationInput) -> dict[str, Any]:
         args: dict[str, Any] = {
             "purpose": wanted.purpose,
-            "parts": await command_parts(wanted.parts, self._hub.store.blobs, caller),
+            "parts": await command_parts(wanted.parts, self._uploads, caller),
             "respect_quiet_hours": wanted.respect_quiet_hours,
             **await self._whom(caller, wanted),
         }

@@ -14,6 +14,7 @@ from hub.api.operations import Commands
 from hub.api.parts import Line, PartsInput, command_parts
 from hub.api.people import People, Person
 from hub.api.timelines import Latest
+from hub.api.uploads import Uploads
 from hub.api.views import EntryView, View, entry_view
 from hub.documents import AddressDoc, Conversation, Entry
 from hub.outbound.templates import Templates
@@ -115,11 +116,14 @@ class Changed(View, frozen=True, kw_only=True):
 
 
 class Replies:
-    def __init__(self, hub: Running, people: People, commands: Commands, latest: Latest) -> None:
+    def __init__(
+        self, hub: Running, people: People, commands: Commands, latest: Latest, uploads: Uploads
+    ) -> None:
         self._hub = hub
         self._people = people
         self._commands = commands
         self._latest = latest
+        self._uploads = uploads
         self._templates = Templates(hub.clock)
         self._entries = hub.store.table(Entry)
 
@@ -244,7 +248,7 @@ class Replies:
     ) -> dict[str, Any]:
         args: dict[str, Any] = {
             "customer": person.customer.id,
-            "parts": await command_parts(wanted.parts, self._hub.store.blobs, caller),
+            "parts": await command_parts(wanted.parts, self._uploads, caller),
             "address": await self._address(caller, person, wanted),
             "agent": wanted.agent or caller.id,
         }
@@ -341,7 +345,7 @@ class Replies:
         caller: ApiKey = request["api_key"]
         entry = await self._people.entry(caller, path_id(request, "entry"))
         wanted = await read_json(request, EditInput)
-        parts = await command_parts(wanted.parts, self._hub.store.blobs, caller)
+        parts = await command_parts(wanted.parts, self._uploads, caller)
         return await self._change(request, "edit", {"entry": entry.id, "parts": parts})
 
     async def recall(self, request: web.Request) -> web.Response:

@@ -143,6 +143,14 @@ class MediaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             extra={"unit": "pixels"},
         ),
     ] = 40_000_000
+    send_uncleaned: Annotated[
+        bool,
+        Meta(
+            description="Let agents' pictures leave with their metadata (the place, the telephone)"
+            " where they cannot be freed of it: without the extra `media`, damaged ones, and HEIC"
+            " and TIFF. Otherwise their upload is refused.",
+        ),
+    ] = False
     workers: Annotated[
         int,
         Meta(
