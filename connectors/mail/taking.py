@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from connectors.mail.parse_child import Task
 from connectors.mail.parsing import ParseError, Parser
-from connectors.mail.reading import Box, MailFile
+from connectors.mail.reading import MAX_MAIL_BYTES, Box, MailFile
 from connectors.mail.settings import MailSettings
 from hub import Clock, ConnectorContext, Incoming
 from normalizer.parts import Media
@@ -99,6 +99,8 @@ class Taker:
             reply_key=self.box.reply_key,
             instance=self.box.instance,
             folder=folder,
+            # Above its own bound only the head of a mail is fetched: what is here is to be read.
+            max_mail_bytes=max(self._settings.limits.mail_bytes, MAX_MAIL_BYTES),
         )
 
     async def _put(self, file: MailFile) -> str:
