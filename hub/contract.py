@@ -298,7 +298,10 @@ class Connector(abc.ABC, Generic[S]):
         raise Unsupported(f"the channel {self.channel} has no history to import")
 
     async def read_history(self, raw: bytes, folder: str) -> Incoming:
-        """Return what one old message says that was kept as a file, for an import.
+        """Return what one old message says that was kept as a file.
+
+        It is asked for by an import, and for a dead letter that a poll or a held connection
+        brought (its ``Incoming.raw``) and somebody redrives.
 
         ``raw`` is the message as the archive holds it; ``folder`` is "sent" where our side's
         own messages lay, else "". Make the keys and addresses that the account's door makes:

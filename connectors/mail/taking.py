@@ -34,6 +34,21 @@ class Stub(msgspec.Struct, frozen=True, kw_only=True):
     beginning_headers: bytes = b""  # that part's own
 
 
+_FOLDER = b"X-Hub-Folder: "  # in front of the head of a kept mail; below, anybody may write it
+
+
+def kept(raw: bytes, folder: str) -> bytes:
+    """Return a mail that cannot be read now as it is kept, so that it can be read later."""
+    return _FOLDER + folder.encode("ascii") + b"\r\n" + raw
+
+
+def unkept(raw: bytes) -> tuple[bytes, str]:
+    """Return a mail and the folder it was kept with, "" for one that was not kept by the hub."""
+    line, _, rest = raw.partition(b"\r\n")
+    folder = line.removeprefix(_FOLDER) if line.startswith(_FOLDER) else b""
+    return (rest, folder.decode("ascii")) if folder in (b"inbox", b"sent") else (raw, "")
+
+
 class Taker:
     """Makes :class:`hub.Incoming` of mails, whatever they hold."""
 
@@ -83,7 +98,7 @@ class Taker:
         try:
             mail = await self._parser.read(task)
         except ParseError as error:
-            return Incoming(drafts=(), raw=task.raw, failed=str(error))
+            return Incoming(drafts=(), raw=kept(task.raw, task.box.folder), failed=str(error))
         if mail.own or not mail.drafts:
             log.debug("mail_passed", own=mail.own)
             return None
