@@ -107,14 +107,19 @@ class Replay:
             raise Refusal(
                 "conflict", f"the account {item.channel}:{item.account} is not configured here"
             )
-        raw = await self.raw_of(item)
-        if raw is None:
-            raise Refusal("erased", "its request is not kept any more", 410)
-        verified = believed(raw, item.received_at)
         try:
-            drafts = await asyncio.to_thread(connector.parse, verified)
+            if item.door == "webhook":
+                raw = await self.raw_of(item)
+                if raw is None:
+                    raise Refusal("erased", "its request is not kept any more", 410)
+                verified = believed(raw, item.received_at)
+                drafts = await asyncio.to_thread(connector.parse, verified)
+            else:
+                drafts = await self._read_again(connector, item)
             for draft in drafts:
                 dedupe_key(item.channel, item.account, draft)
+        except Refusal:
+            raise
         except Exception as error:
             log.info("dead_letter_not_parsed", item=item.id, reason=type(error).__name__)
             raise Refusal(
@@ -127,12 +132,32 @@ class Replay:
         """Return the request as it arrived, if it came by a webhook and is still kept."""
         if item.door != "webhook":
             return None
-        data = item.raw
-        if item.raw_blob is not None:
-            if await self._store.blobs.metadata(item.raw_blob) is None:
-                return None
-            data = await self._store.blobs.read(item.raw_blob)
+        data = await self._bytes_of(item)
         return msgspec.msgpack.decode(data, type=RawRequest) if data else None
+
+    async def _bytes_of(self, item: InboxItem) -> bytes:
+        """Return what is kept of an item, nothing if it is not kept any more."""
+        if item.raw_blob is None:
+            return item.raw
+        if await self._store.blobs.metadata(item.raw_blob) is None:
+            return b""
+        return await self._store.blobs.read(item.raw_blob)
+
+    async def _read_again(self, connector: Connector[Any], item: InboxItem) -> Sequence[AnyDraft]:
+        """Read what a poll or a held connection brought. Raises Refusal."""
+        raw = await self._bytes_of(item)
+        if not raw:
+            raise Refusal("erased", "nothing is kept of it", 410)
+        if not connector.reads_history():
+            raise Refusal(
+                "conflict", f"the channel {item.channel} cannot read again what it fetched"
+            )
+        read = await connector.read_history(raw, "")
+        if read.failed:
+            raise Refusal("conflict", f"the connector still cannot read it: {read.failed}")
+        if not read.drafts:
+            raise Refusal("conflict", "there is nothing in it to take in")
+        return read.drafts
 
     async def _refuse_erased(self, item: InboxItem) -> None:
         known = await self._store.table(AddressDoc).get_many(item.addresses)
@@ -226,14 +251,19 @@ async def redrive(
     if dry_run:
         return len(letters) + len(known)
     key = space_key(config.hub)
-    connectors = offline_connectors(config, key)
+    connectors = offline_connectors(config, key, store)
     replay = Replay(store, key, clock, lambda channel, account: connectors.get((channel, account)))
     refused = []
-    for letter in letters:
-        try:
-            await replay.redrive(letter, by="operator")
-        except Refusal as refusal:
-            refused.append(f"{letter.id}: {refusal.detail}")
+    try:
+        for letter in letters:
+            try:
+                await replay.redrive(letter, by="operator")
+            except Refusal as refusal:
+                refused.append(f"{letter.id}: {refusal.detail}")
+    finally:
+        for connector in connectors.values():
+            if connector.reads_history():
+                await connector.stop()  # it may have begun something to read with
     again = await store.inbox.reopen(sorted(known)) if known else 0
     if refused:
         done = len(letters) - len(refused) + again
@@ -254,8 +284,10 @@ async def _letters(store: Store, idents: Sequence[str], *, every: bool) -> list[
     return [letters[ident] for ident in sorted(letters)]
 
 
-def offline_connectors(config: Config, key: SpaceKey) -> Mapping[tuple[str, str], Connector[Any]]:
-    """Return the configured accounts' connectors without a running hub: for their pure parts."""
+def offline_connectors(
+    config: Config, key: SpaceKey, store: Store
+) -> Mapping[tuple[str, str], Connector[Any]]:
+    """Return the configured accounts' connectors without a running hub: to read with."""
     host = PluginHost.for_config(config)
     host.discover(config.hub.plugin_modules)
     kinds = host.connectors()
@@ -266,7 +298,7 @@ def offline_connectors(config: Config, key: SpaceKey) -> Mapping[tuple[str, str]
             continue
         context = ConnectorContext(
             host.connector_plugin(account.channel),
-            cast("Services", _KeyOnly(key, configured_url(config.hub))),
+            cast("Services", _Offline(key, configured_url(config.hub), store)),
             structlog.get_logger(account.channel),
             account.channel,
             account.key,
@@ -282,10 +314,11 @@ def offline_connectors(config: Config, key: SpaceKey) -> Mapping[tuple[str, str]
     return connectors
 
 
-class _KeyOnly:
-    """All that ``parse``, which is pure, may need of the hub."""
+class _Offline:
+    """What ``parse``, which is pure, and ``read_history``, which keeps files, need of the hub."""
 
-    def __init__(self, key: SpaceKey, public_url: str) -> None:
+    def __init__(self, key: SpaceKey, public_url: str, store: Store) -> None:
         self.key = key
+        self.store = store
         self.clock = SystemClock()
         self.public_url = public_url

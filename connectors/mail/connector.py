@@ -18,7 +18,7 @@ from connectors.mail.parsing import Parser
 from connectors.mail.reading import read_mail
 from connectors.mail.settings import MailSettings, insecurities
 from connectors.mail.smtp import Submission
-from connectors.mail.taking import Taker, instance_of
+from connectors.mail.taking import Taker, instance_of, unkept
 from connectors.mail.tokens import message_id_for, tokens_for
 from hub import (
     Account,
@@ -72,7 +72,7 @@ class MailConnector(Connector[MailSettings]):
         raise Refused("mail has no webhook", status=404)
 
     def parse(self, verified: Verified) -> Sequence[AnyDraft]:
-        """Read a kept mail again, after what made it a dead letter was mended."""
+        """Read a mail without its files; what a hub keeps of one is for ``read_history``."""
         return read_mail(
             verified.payload, box=self._taker.box, received_at=verified.request.received_at
         ).drafts
@@ -89,7 +89,9 @@ class MailConnector(Connector[MailSettings]):
         return await history.page(self._mailbox, self._taker, since, cursor)
 
     async def read_history(self, raw: bytes, folder: str) -> Incoming:
-        taken = await self._taker.take(raw, folder=folder or "inbox", internal_date=None)
+        raw, was_in = unkept(raw)
+        folder = folder or was_in or "inbox"
+        taken = await self._taker.take(raw, folder=folder, internal_date=None)
         return taken if taken is not None else Incoming(drafts=())  # the hub's own: known already
 
     # --- out -----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import structlog
 
-from connectors.mail.folders import Follower
+from connectors.mail.folders import Follower, Tried
 from connectors.mail.imap import Imap
 from connectors.mail.outcomes import LoginBrake, LoginRefused
 from connectors.mail.positions import Position, Positions
@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 AGAIN_FIRST_S = 1.0
 AGAIN_LONGEST_S = 300.0
 WITHOUT_IDLE_S = 30.0  # how often a server without IDLE is asked
+FOLLOWED_S = 60.0  # after so long a connection that is lost is no failure of the folder
 
 Tls = Callable[[], ssl.SSLContext | None]
 
@@ -39,6 +40,7 @@ class Mailbox:
         self.settings = settings
         self._tls = tls
         self._brake = brake
+        self.tried: Tried = {}
 
     async def open(self) -> Imap:
         """Return a connection that is logged in. Raises what keeps it from being one."""
@@ -96,11 +98,13 @@ class Holding:
         """Follow a folder beside the inbox for as long as the inbox is followed."""
         await self._inbox_is_open.wait()
         failed = 0
+        clock = self._taker.clock
         while True:
+            began = clock.monotonic()
             try:
                 await self._follow(which)
             except Failure as failure:
-                failed += 1
+                failed = 1 if clock.monotonic() - began > FOLLOWED_S else failed + 1
                 wait_s = min(AGAIN_LONGEST_S, AGAIN_FIRST_S * 2.0 ** min(failed - 1, 10))
                 if isinstance(failure, Misconfigured):
                     wait_s = AGAIN_LONGEST_S
@@ -125,6 +129,7 @@ class Holding:
                 self._settings.limits,
                 self._positions.at(folder),
                 deliver,
+                self._mailbox.tried,
             )
             await follower.open()
             if which == "inbox":

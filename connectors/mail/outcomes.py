@@ -29,6 +29,13 @@ _IMAP_LOGIN = frozenset({"AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED
 _IMAP_FOLDER = frozenset({"NONEXISTENT", "TRYCREATE", "CANNOT", "NOPERM"})
 _CODE = re.compile(r"\[([A-Z-]+)")
 _ENHANCED = re.compile(r"\b([245])\.(\d{1,3})\.(\d{1,3})\b")
+# Gmail says so with [ALERT], others without a code. It is nothing about user and password: what
+# counts as a refused login would keep the mailbox closed for an hour.
+_IMAP_BUSY = re.compile(
+    r"too many (?:simultaneous |concurrent |open )?(?:connections|sessions)|number of connections"
+    r"|connection limit|bandwidth limit|temporar(?:y|ily)|try again later|server (?:is )?busy",
+    re.IGNORECASE,
+)
 _TOO_MANY = re.compile(r"too many|rate limit|throttl|frequen|try again later", re.IGNORECASE)
 
 REMEDY = (
@@ -48,7 +55,7 @@ def imap_failure(command: str, result: str, text: str) -> Failure:
     code = found.group(1) if found else ""
     if result == "BAD":
         return Rejected(f"the IMAP server does not understand {command}: {said}", code="BAD")
-    if code in _IMAP_PASSING:
+    if code in _IMAP_PASSING or (code in ("", "ALERT") and _IMAP_BUSY.search(text)):
         return Temporary(f"the IMAP server is not available: {said}", code=code)
     if command in ("LOGIN", "AUTHENTICATE") or code in _IMAP_LOGIN:
         return LoginRefused(f"the IMAP server refused the login ({said}): {REMEDY}", code=code)

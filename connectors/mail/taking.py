@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from connectors.mail.parse_child import Task
 from connectors.mail.parsing import ParseError, Parser
-from connectors.mail.reading import Box, MailFile
+from connectors.mail.reading import MAX_MAIL_BYTES, Box, MailFile
 from connectors.mail.settings import MailSettings
 from hub import Clock, ConnectorContext, Incoming
 from normalizer.parts import Media
@@ -32,6 +32,21 @@ class Stub(msgspec.Struct, frozen=True, kw_only=True):
     internal_date: datetime | None
     beginning: bytes = b""  # of its first text
     beginning_headers: bytes = b""  # that part's own
+
+
+_FOLDER = b"X-Hub-Folder: "  # in front of the head of a kept mail; below, anybody may write it
+
+
+def kept(raw: bytes, folder: str) -> bytes:
+    """Return a mail that cannot be read now as it is kept, so that it can be read later."""
+    return _FOLDER + folder.encode("ascii") + b"\r\n" + raw
+
+
+def unkept(raw: bytes) -> tuple[bytes, str]:
+    """Return a mail and the folder it was kept with, "" for one that was not kept by the hub."""
+    line, _, rest = raw.partition(b"\r\n")
+    folder = line.removeprefix(_FOLDER) if line.startswith(_FOLDER) else b""
+    return (rest, folder.decode("ascii")) if folder in (b"inbox", b"sent") else (raw, "")
 
 
 class Taker:
@@ -83,7 +98,7 @@ class Taker:
         try:
             mail = await self._parser.read(task)
         except ParseError as error:
-            return Incoming(drafts=(), raw=task.raw, failed=str(error))
+            return Incoming(drafts=(), raw=kept(task.raw, task.box.folder), failed=str(error))
         if mail.own or not mail.drafts:
             log.debug("mail_passed", own=mail.own)
             return None
@@ -99,6 +114,8 @@ class Taker:
             reply_key=self.box.reply_key,
             instance=self.box.instance,
             folder=folder,
+            # Above its own bound only the head of a mail is fetched: what is here is to be read.
+            max_mail_bytes=max(self._settings.limits.mail_bytes, MAX_MAIL_BYTES),
         )
 
     async def _put(self, file: MailFile) -> str:

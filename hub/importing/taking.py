@@ -227,6 +227,8 @@ class Taking:
         failed: list[ImportFailure] = []
         for found in page.found:
             reason = found.failed
+            if not reason and not found.drafts:
+                continue  # the hub's own, which it knows: counted as that
             if not reason:
                 try:
                     ready.append(self._normalized(found))
@@ -238,8 +240,6 @@ class Taking:
         return ready, failed
 
     def _normalized(self, found: Found) -> _Ready:
-        if not found.drafts:
-            raise ValueError("it holds no message")
         context = StepContext(
             channel=found.channel, account=found.account, default_region=self._region
         )

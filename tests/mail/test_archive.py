@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from pathlib import Path
 
 import pytest
 
 from connectors.mail.connector import MailConnector
+from connectors.mail.taking import instance_of
+from hub.importing.mbox_file import MboxFile
+from hub.importing.taking import Taking
 from hub.testing.services import FakeServices
 from normalizer.drafts import Message
 from normalizer.keys import dedupe_key
@@ -67,3 +71,21 @@ async def test_attachments_of_an_archived_mail_are_kept(shop: MailConnector) -> 
     assert file.media.state is MediaState.PENDING
     assert file.media.blob is not None
     assert await shop.context.blobs.read(file.media.blob) == b"1;2;3"
+
+
+async def test_the_hubs_own_mails_in_an_archive_are_known_and_no_failures(tmp_path: Path) -> None:
+    services = FakeServices()
+    shop = connector(SETTINGS, services, "shop")
+    own = mail(
+        sender="shop@example.org", to="ann@example.com", X_Hub_Instance=instance_of(shop.context)
+    )
+    file = tmp_path / "all.mbox"
+    separator = b"From x Sun Nov 22 10:00:00 2026\n"
+    file.write_bytes(separator + own + b"\n" + separator + mail(to="shop@example.org"))
+    try:
+        taking = Taking(services.store, services.key, services.clock, region="CN")
+        counts = await taking.try_out(MboxFile(file, shop), lambda counts, page: None)
+    finally:
+        await shop.stop()
+    assert (counts.seen, counts.taken, counts.known, counts.failed) == (2, 1, 1, 0)
+    assert counts.failures == ()

@@ -141,6 +141,10 @@ async def test_a_search_names_no_charset(server: FakeImap, imap: Imap) -> None:
     [
         ("LOGIN", "NO [AUTHENTICATIONFAILED] no", LoginRefused),
         ("LOGIN", "NO [UNAVAILABLE] later", Temporary),
+        ("LOGIN", "NO [ALERT] Too many simultaneous connections. (Failure)", Temporary),
+        ("LOGIN", "NO Temporary authentication failure.", Temporary),
+        ("LOGIN", "NO [AUTHENTICATIONFAILED] too many connections with it", LoginRefused),
+        ("LOGIN", "NO Login fail. Password is incorrect, login frequency limited", LoginRefused),
         ("LOGIN", "BAD what", Rejected),
         ("SELECT", "NO [NONEXISTENT] none", Misconfigured),
         ("SELECT", "NO Unsafe Login. Please contact", Misconfigured),

@@ -31,8 +31,8 @@ def reasons(
     ``sender`` is the address in From in lower case, ``kind`` the mail's content type.
     """
     found: list[str] = []
-    submitted = headers.value("auto-submitted").what
-    if submitted and submitted.split()[0] != "no":
+    submitted = headers.value("auto-submitted").what.split()[:1]
+    if submitted not in ([], ["no"]):
         found.append("auto-submitted")
     if headers.value("precedence").what in _PRECEDENCE:
         found.append("precedence")

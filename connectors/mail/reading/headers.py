@@ -119,14 +119,17 @@ def _ended(fields: list[tuple[str, bytes]], name: str, value: bytearray) -> list
 
 def _as_text(raw: bytes) -> str:
     raw = raw[:MAX_HEADER_CHARS]
-    return raw.decode("ascii") if raw.isascii() else charsets.decode(raw)
+    return raw.decode("ascii") if raw.isascii() and b"\x1b" not in raw else charsets.decode(raw)
 
 
 # --- encoded words ---------------------------------------------------------------------------
 
+# RFC 2047, with the language of RFC 2231. A question mark should be encoded, and often is not.
 _WORD = re.compile(
-    r"=\?([^?\s*]{1,64})(?:\*[^?\s]{0,32})?\?([bBqQ])\?([^?\r\n]{0,8192})\?="
-)  # RFC 2047, with the language of RFC 2231
+    r"=\?([^?\s*]{1,64})(?:\*[^?\s]{0,32})?\?([bBqQ])"
+    r"\?([^?\r\n]{0,8192}(?:(?<!=)\?(?!=)[^?\r\n]{0,1000}){0,20})\?="
+)
+_SPECIALS = re.compile(r'[,;:()<>@"\\]')
 
 
 def decode_words(text: str) -> str:
@@ -216,6 +219,7 @@ def _joined(slot: dict[int, tuple[bytes, bool]]) -> str:
 
 # --- people ----------------------------------------------------------------------------------
 
+_COMMENT = re.compile(r"\([^()]{0,200}\)")
 _LOST_ADDRESS = re.compile(r"<([^<>\s]{1,500}@[^<>\s]{1,300})>")
 
 
@@ -227,6 +231,7 @@ def read_people(raw: bytes) -> list[Person]:
     address.
     """
     text = "".join(char if char.isprintable() else " " for char in _as_text(raw))
+    text = _WORD.sub(_hidden, text)
     people: list[Person] = []
     piece = _Piece()
     for char in text:
@@ -239,6 +244,13 @@ def read_people(raw: bytes) -> list[Person]:
     return people + piece.person() if len(people) < MAX_PEOPLE else people
 
 
+def _hidden(word: re.Match[str]) -> str:
+    """Return an encoded word in which nothing separates, quotes or comments."""
+    if word[2] in "bB":
+        return word[0]
+    return _SPECIALS.sub(lambda sign: f"={ord(sign[0]):02X}", word[0])
+
+
 class _Piece:
     """One entry of a list, read sign by sign."""
 
@@ -248,6 +260,8 @@ class _Piece:
         self.comment: list[str] = []
         self.depth = 0
         self.quoted = self.escaped = self.inside = False
+        self.quote_ends = 0  # in the phrase
+        self.quoted_local = False
 
     def takes(self, char: str) -> bool:
         """Take one more sign; False for the separator behind the entry."""
@@ -259,6 +273,7 @@ class _Piece:
         elif self.quoted:
             if char == '"':
                 self.quoted = False
+                self.quote_ends = len(self.phrase)
             else:
                 self._keep(char)
         elif self.inside:
@@ -279,6 +294,7 @@ class _Piece:
         elif char == ":" and "@" not in self.phrase and self.angle is None:
             self.phrase = []  # the name of a group
         else:
+            self.quoted_local |= char == "@" and 0 < self.quote_ends == len(self.phrase)
             self._keep(char)
         return True
 
@@ -293,14 +309,17 @@ class _Piece:
             lost = _LOST_ADDRESS.search(phrase)  # behind a quote that was never closed
             if lost is not None:
                 addr, name = lost[1], phrase[: lost.start()]
-            elif not any(char.isspace() for char in phrase):
+            elif self.quoted_local or not any(char.isspace() for char in phrase):
+                # "li wei"@example.org is somebody else than wei@example.org.
                 addr, name = phrase, "".join(self.comment).strip()
             else:
                 bare = [word for word in phrase.split() if word.count("@") == 1]
                 if len(bare) == 1:
                     addr, name = bare[0], phrase.replace(bare[0], "")
-        elif addr.startswith("@") and ":" in addr:
-            addr = addr.rpartition(":")[2]  # a source route
+        else:
+            addr = _COMMENT.sub("", addr).strip()
+            if addr.startswith("@") and ":" in addr:
+                addr = addr.rpartition(":")[2]  # a source route
         name = clean_line(decode_words(name), 200).strip("'\" ")
         if not addr and not name and self.angle is None:
             return []
