@@ -191,14 +191,23 @@ async def test_user_and_folder_are_quoted(server: FakeImap) -> None:
     assert not [line for line in server.commands if line.startswith("A1")]
 
 
-async def test_xoauth2_and_its_refusal(server: FakeImap) -> None:
-    """Trap 6: a refusal is a challenge that waits for an empty line, which nobody sent."""
+@pytest.mark.parametrize("at_once", [True, False], ids=["SASL-IR", "in two steps"])
+async def test_xoauth2_and_its_refusal(server: FakeImap, at_once: bool) -> None:
+    """Trap 6: a refusal is a challenge that waits for an empty line, which nobody sent.
+
+    And it is the only place where the server says why.
+    """
+    server.at_once = at_once
     token = {"password": None, "access_token": PASSWORD}
     imap = await Imap.open(settings(server, **token), None)
     assert imap.can("IDLE")
     await imap.close()
-    with pytest.raises(LoginRefused):
+    with pytest.raises(LoginRefused) as refused:
         await Imap.open(settings(server, **{**token, "access_token": "expired"}), None)
+    assert "status 400, schemes Bearer, scope https://mail.google.com/" in refused.value.reason
+    assert "expired" not in refused.value.reason
+    with pytest.raises(LoginRefused, match="cannot carry"):
+        await Imap.open(settings(server, **{**token, "access_token": "with\1fields"}), None)
 
 
 async def test_closing_closes_the_transport(server: FakeImap, imap: Imap) -> None:
