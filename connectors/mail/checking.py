@@ -27,9 +27,7 @@ async def problems(
         await logins.renew()
     except Failure as failure:
         found.append(f"OAuth: {failure.reason}")
-    else:
-        if said := logins.warning():
-            found.append(said)
+    renewed = not found
     try:
         imap = await mailbox.open()
     except Failure as failure:
@@ -48,6 +46,8 @@ async def problems(
     finally:
         if imap is not None:
             await imap.close()
+    if renewed and (said := logins.warning()):
+        found.append(said)
     return found
 
 

@@ -249,6 +249,11 @@ class Imap:
         answer = await self._call(lambda: protocol.execute(command))
         if answer.result == "OK":
             protocol.state = library.AUTH
+        elif not self.can("AUTH=XOAUTH2"):
+            raise Misconfigured(
+                "the IMAP server takes no access tokens here (it offers no XOAUTH2): look at"
+                " imap_host, imap_port and imap_tls"
+            )
         elif said := reason_in(protocol.challenge):
             answer.lines.append(bytes(answer.lines[-1]) + b"; " + said.encode())
         self._ok("AUTHENTICATE", answer)

@@ -210,6 +210,16 @@ async def test_xoauth2_and_its_refusal(server: FakeImap, at_once: bool) -> None:
         await Imap.open(settings(server, **{**token, "access_token": "with\1fields"}), None)
 
 
+async def test_a_server_without_xoauth2_is_named(server: FakeImap) -> None:
+    """It answers a mechanism that it does not know in any way."""
+    server.behave["CAPABILITY"] = says("* CAPABILITY IMAP4rev1 AUTH=PLAIN", "TAG OK done")
+    for answer in ("TAG BAD what?", "TAG NO [CANNOT] Unsupported authentication mechanism."):
+        server.behave["AUTHENTICATE"] = says(answer)
+        with pytest.raises(Misconfigured, match="offers no XOAUTH2") as told:
+            await Imap.open(settings(server, password=None, access_token=PASSWORD), None)
+        assert not isinstance(told.value, LoginRefused)
+
+
 async def test_closing_closes_the_transport(server: FakeImap, imap: Imap) -> None:
     """Trap 6: LOGOUT leaves it open."""
     await imap.close()

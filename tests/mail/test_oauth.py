@@ -494,6 +494,7 @@ async def test_a_token_in_a_file_is_read_anew_at_each_login(
     [said] = ours.warnings()
     assert f"the secret file {path} is empty" in said
     assert "read before is used" in said
+    assert list(await ours.check()) == [said]
     path.write_text("second\n")
     await read(ours)
     assert not ours.warnings()
