@@ -231,6 +231,7 @@ class Thread(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "
     key: str = ""
     imports: tuple[str, ...] = ()  # imp_ of the imports that alone know it; () once it is live
     seen_at: datetime | None = None  # of a label: its last use, within a day
+    borrowed: bool = False  # an import's way into a thread: goes with it, whoever else is in there
 
 
 class Customer(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):

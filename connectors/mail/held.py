@@ -16,7 +16,8 @@ import structlog
 
 from connectors.mail.folders import Follower, Tried
 from connectors.mail.imap import Imap
-from connectors.mail.outcomes import LoginBrake, LoginRefused
+from connectors.mail.logins import Logins
+from connectors.mail.outcomes import LoginBrake
 from connectors.mail.positions import Position, Positions
 from connectors.mail.settings import MailSettings
 from connectors.mail.taking import Taker
@@ -36,22 +37,18 @@ Tls = Callable[[], ssl.SSLContext | None]
 class Mailbox:
     """Opens connections to one account's IMAP server."""
 
-    def __init__(self, settings: MailSettings, tls: Tls, brake: LoginBrake) -> None:
+    def __init__(self, settings: MailSettings, tls: Tls, logins: Logins, brake: LoginBrake) -> None:
         self.settings = settings
         self._tls = tls
+        self._logins = logins
         self._brake = brake
         self.tried: Tried = {}
 
     async def open(self) -> Imap:
         """Return a connection that is logged in. Raises what keeps it from being one."""
-        self._brake.check()
-        try:
-            imap = await Imap.open(self.settings, self._tls())
-        except LoginRefused as refused:
-            self._brake.refused(refused)
-            raise
-        self._brake.worked()
-        return imap
+        return await self._logins.log_in(
+            self._brake, lambda login: Imap.open(self.settings, self._tls(), login)
+        )
 
     async def sent_folder(self, imap: Imap) -> str:
         r"""Return the Sent folder: the setting, or what the server flags \Sent, or ""."""

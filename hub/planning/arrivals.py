@@ -18,7 +18,7 @@ from hub.planning.erasure import came_too_late
 from hub.planning.media import repeated
 from hub.planning.profiles import ask_for_profile
 from hub.planning.rules import Route, Rules, sane
-from hub.planning.threads import hinted, note_labels, thread_row
+from hub.planning.threads import hinted, is_thread_of, note_labels, thread_row
 from hub.planning.windows import note_windows
 from hub.planning.workspace import Workspace
 from normalizer.drafts import Event, Message
@@ -180,15 +180,13 @@ def _thread(
         return address.thread, ws.made_here(AddressDoc, address.id)
     if key == address.thread:
         return key, ws.made_here(AddressDoc, address.id)
-    if key.startswith("thr_"):
-        for known in ws.find(Thread, ("address", "=", address.id)):
-            if known.thread == key:
-                return key, False
+    if is_thread_of(ws, address, key):
+        return key, False
     ident = thread_row(rules, address.id, key)
     found = ws.get(Thread, ident)
     if found is not None:
         if found.imports:
-            ws.put(replace(found, imports=()))
+            ws.put(replace(found, imports=(), borrowed=False))
         return found.thread, False
     joined: str | None = None
     if hints is not None and not hints[1].new_thread:
