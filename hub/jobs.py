@@ -32,6 +32,7 @@ from hub.retry import (
     SETTLE_FIRST_S,
     SETTLE_FOR_S,
     backoff_s,
+    pause_s,
 )
 from hub.steps import reached
 from hub.store.interface import LaneLease, Store, StoreError
@@ -392,9 +393,13 @@ class LaneWorkers:
         return await self._done(sending, result)
 
     async def _not_done(self, sending: Job, seconds: float, reason: str) -> float:
-        """Wait for something that is not the job's fault: it costs no attempt."""
+        """Wait for something that is not the job's fault: it costs no attempt.
+
+        ``seconds`` may be an outside's own word. It is never none at all: a lane that rests for
+        no time goes on with the next job, which would overtake this one.
+        """
         free = replace(sending, attempts=sending.attempts - 1, failing_since=None)
-        return await self._again(free, seconds, reason)
+        return await self._again(free, pause_s(seconds), reason)
 
     async def _again(self, job: Job, seconds: float, reason: str) -> float:
         log.info("job_again", job=job.id, kind=job.kind, seconds=round(seconds, 1), reason=reason)
@@ -440,7 +445,7 @@ class LaneWorkers:
                     result = await handler.look_up(job)
         except Paused as paused:
             until = max(until, self._until(job, handler))
-            return await self._keep_settling(job, until, paused.reason, paused.seconds)
+            return await self._keep_settling(job, until, paused.reason, pause_s(paused.seconds))
         except Obsolete as obsolete:
             return await self._done(replace(job, reason=""), obsolete.result)
         except Unsupported:

@@ -26,13 +26,14 @@ from hub.contract import Connector, Outgoing, Template
 from hub.documents import AddressDoc, Entry, Job
 from hub.jobs import Obsolete, Paused, Result
 from hub.notifications.gate import may_leave
-from hub.outbound.gate import AccountGate, pause_s
+from hub.outbound.gate import AccountGate
 from hub.outbound.ledger import Ledger, Spent
 from hub.outbound.loading import outgoing
 from hub.outbound.quotas import Counted, counters
 from hub.outbound.templates import Templates
 from hub.outbound.windows import open_windows, passes_closed
 from hub.planning.rules import Refusal
+from hub.retry import pause_s
 from hub.store.interface import Store, StoreError
 from normalizer.addresses import AddressError, parse_address
 from normalizer.capabilities import Capabilities

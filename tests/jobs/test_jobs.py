@@ -17,7 +17,16 @@ import pytest
 from hub import steps
 from hub.documents import Job
 from hub.jobs import Obsolete, Paused, to_result
-from hub.retry import GIVE_UP, LONGEST_S, MISCONFIGURED_S, SETTLE_FIRST_S, SETTLE_FOR_S, backoff_s
+from hub.retry import (
+    GIVE_UP,
+    LEAST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    LONGEST_S,
+    MISCONFIGURED_S,
+    SETTLE_FIRST_S,
+    SETTLE_FOR_S,
+    backoff_s,
+)
 from hub.store.interface import Unavailable
 from hub.testing.clock import START
 from normalizer.outcomes import (
@@ -152,8 +161,11 @@ async def test_temporary_failures_are_tried_again_later_and_nothing_passes_them(
         (RateLimited("slow down", retry_after=77), 77),
         (Misconfigured("no rights"), MISCONFIGURED_S),
         (Paused("switched off", 33), 33),
+        (RateLimited("at once, it says", retry_after=0), LEAST_PAUSE_S),
+        (RateLimited("for ever", retry_after=float("inf")), LONGEST_PAUSE_S),
+        (RateLimited("no number", retry_after=float("nan")), LEAST_PAUSE_S),
     ],
-    ids=["rate limited", "misconfigured", "paused"],
+    ids=["rate limited", "misconfigured", "paused", "no wait", "for ever", "no number"],
 )
 async def test_what_is_not_the_jobs_fault_costs_no_attempt(
     world: World, failure: Exception, wait_s: float
