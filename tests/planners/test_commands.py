@@ -134,6 +134,28 @@ async def test_another_customers_words_are_not_in_between(
     await hub.done("reply", address=li.id, parts=HI, seen_up_to=seen)
 
 
+@pytest.mark.parametrize("undone", [False, True], ids=["merged", "merged and undone"])
+async def test_who_was_merged_meanwhile_spoke_in_between_all_the_same(
+    hub: PlannerHarness, li: AddressDoc, undone: bool
+) -> None:
+    """The feed tells a message under the customer of its moment; the page is the person's."""
+    await hub.give(said("mei", "2"))
+    mei = next(doc for doc in await hub.all(AddressDoc) if doc.id != li.id)
+    merge = {"customer": li.customer, "other": mei.customer, "evidence": AGENT}
+    seen = (await hub.all(FeedRow))[-1].id
+    made = await hub.done("merge", **merge) if undone else {}
+    await hub.give(said("mei", "3"))
+    newest = max(await hub.all(Entry), key=lambda entry: entry.position)
+    if undone:
+        await hub.done("unmerge", link=made["link"])
+    else:
+        await hub.done("merge", **merge)
+    refused = await hub.command("reply", address=mei.id, parts=HI, seen_up_to=seen)
+    assert (refused.error, refused.result) == ("conversation-moved-on", {"entries": [newest.id]})
+    if undone:  # and nobody spoke in li's own timeline
+        await hub.done("reply", address=li.id, parts=HI, seen_up_to=seen)
+
+
 async def test_an_answer_goes_where_the_customer_was_reached(hub: PlannerHarness) -> None:
     """By conversation: where it spoke last. By customer: the newest address, or the channel's."""
     await hub.give(said("li", "1"))

@@ -196,8 +196,13 @@ def _thread_of(conversation: Conversation, address: AddressDoc) -> str:
 
 
 def _refuse_if_somebody_spoke(ws: Workspace, customer: Customer, seen_up_to: int) -> None:
-    rows = ws.find(FeedRow, ("customer", "=", customer.id), ("id", ">", seen_up_to))
-    newer = [row.ref for row in rows if row.type in ("message.received", "message.sent")]
+    owners = identity.once_answering(ws, customer)
+    rows = ws.find(FeedRow, ("customer", "in", owners), ("id", ">", seen_up_to))
+    newer = [
+        row.ref
+        for row in sorted(rows, key=lambda each: each.id)
+        if row.type in ("message.received", "message.sent") and row.address in customer.addresses
+    ]
     if newer:
         raise Refusal(
             "conversation-moved-on",
