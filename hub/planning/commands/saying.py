@@ -31,6 +31,7 @@ from normalizer.model import Direction, Role
 from normalizer.parts import AnyPart, Text
 
 SETTLED = "settled"
+ARRIVED = frozenset({DeliveryState.ACCEPTED, DeliveryState.DELIVERED, DeliveryState.READ})
 
 
 class ReplyTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -406,6 +407,8 @@ def _settle(ws: Workspace, rules: Rules, context: Context, args: Settle) -> Resu
     held = entry.delivery
     if held.code == SETTLED and held.state is args.state:
         return told
+    if args.state is DeliveryState.ACCEPTED and held.state in ARRIVED:
+        return told  # a receipt or an echo has said so since
     if held.state is not DeliveryState.UNKNOWN:
         raise Refusal("conflict", f"it is known what became of this answer: {held.state}")
     reason = "a person found that it was not sent" if args.state is DeliveryState.FAILED else ""
