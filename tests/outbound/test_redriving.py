@@ -5,7 +5,6 @@ Real: the letters, jobs and entries in the in-memory store. Faked: which account
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -77,10 +76,10 @@ class Space:
 
 
 @pytest.fixture
-async def space() -> AsyncIterator[Space]:
+async def space() -> Space:
     found = Space()
     await found.store.table(DeadLetter).insert([LETTER])
-    yield found
+    return found
 
 
 @pytest.mark.parametrize("state", [DeliveryState.UNKNOWN, DeliveryState.FAILED])
