@@ -248,10 +248,13 @@ class Replies:
             "address": await self._address(caller, person, wanted),
             "agent": wanted.agent or caller.id,
         }
+        leaves_by = _leaves_by(person, wanted, args["address"])
+        if leaves_by is not None:
+            await self._refuse_gone_account(leaves_by)
         if wanted.template is not None:
             args |= await self._by_template(wanted.template, args["address"])
-        else:
-            await self._refuse_free_text(person, wanted, args["address"])
+        elif leaves_by is not None:
+            await self._refuse_free_text(leaves_by)
         for name in ("channel", "thread", "subject", "agent_name"):
             if value := getattr(wanted, name):
                 args[name] = value
@@ -279,20 +282,32 @@ class Replies:
             return ""  # the router takes the one seen last
         if wanted.conversation:
             conversation = await self._people.conversation(caller, wanted.conversation)
-            return await self._last_speaker(caller, person, conversation)
+            speaker = _last_speaker(person, conversation)
+            if wanted.channel in ("", speaker.channel):
+                return self._reachable(caller, speaker).id
         for doc in reversed(person.addresses):
             if wanted.channel in ("", doc.channel) and caller.sees(doc.channel, doc.account):
                 return doc.id
         raise Refusal("unreachable", "this key reaches no address of this customer there")
 
-    async def _refuse_free_text(self, person: Person, wanted: ReplyInput, ident: str) -> None:
+    async def _refuse_gone_account(self, doc: AddressDoc) -> None:
+        """Say at once that an answer would wait for an account that no process has any more."""
+        name = f"{doc.channel}:{doc.account}"
+        if not doc.channel or (doc.channel, doc.account) in self._hub.connectors:
+            return
+        known = await self._hub.overview.read()
+        if not any((each.kind, each.name) == ("account", name) for each in known):
+            raise Refusal(
+                "unreachable",
+                f"this customer was last reached by the account {name}, which is not configured"
+                " any more: answer by another address",
+            )
+
+    async def _refuse_free_text(self, doc: AddressDoc) -> None:
         """Say at once which templates there are where what somebody typed cannot leave."""
-        for doc in reversed(person.addresses):
-            if doc.id == ident or (not ident and wanted.channel in ("", doc.channel)):
-                connector = self._hub.connectors.get((doc.channel, doc.account))
-                if connector is not None:
-                    await self._templates.refuse_free_text(connector)
-                return
+        connector = self._hub.connectors.get((doc.channel, doc.account))
+        if connector is not None:
+            await self._templates.refuse_free_text(connector)
 
     async def _by_template(self, wanted: TemplateInput, ident: str) -> dict[str, Any]:
         """Return the arguments of an answer by template, with what the vendor will say."""
@@ -308,15 +323,6 @@ class Replies:
         if wanted.language:
             template["language"] = wanted.language
         return {"template": template, "parts": []}
-
-    async def _last_speaker(
-        self, caller: ApiKey, person: Person, conversation: Conversation
-    ) -> str:
-        for ident in (conversation.last_address, conversation.root):
-            for doc in person.addresses:
-                if doc.id == ident:
-                    return self._reachable(caller, doc).id
-        raise Refusal("not-found", "this conversation belongs to another customer", 404)
 
     def _reachable(self, caller: ApiKey, doc: AddressDoc) -> AddressDoc:
         if caller.sees(doc.channel, doc.account):
@@ -374,3 +380,19 @@ class Replies:
             {"address": doc.id, "by": "agent", "on": wanted.on},
         )
         return web.Response(status=204)
+
+
+def _leaves_by(person: Person, wanted: ReplyInput, ident: str) -> AddressDoc | None:
+    """Return where an answer will go: to the address that was found, or the one seen last."""
+    for doc in reversed(person.addresses):
+        if doc.id == ident or (not ident and wanted.channel in ("", doc.channel)):
+            return doc
+    return None
+
+
+def _last_speaker(person: Person, conversation: Conversation) -> AddressDoc:
+    for ident in (conversation.last_address, conversation.root):
+        for doc in person.addresses:
+            if doc.id == ident:
+                return doc
+    raise Refusal("not-found", "this conversation belongs to another customer", 404)

@@ -96,7 +96,9 @@ class Sender:
             if not self._outbound_on(entry.channel, entry.account):
                 raise Paused(f"sending is switched off for {entry.channel}:{entry.account}")
             await may_leave(self._store, entry, job, self._clock.now())
-            connector = self._of(entry)
+            connector = self._connector(entry.channel, entry.account)
+            if connector is None:  # tried for days, and then given up: somebody has to be told
+                raise Temporary(_not_here(entry))
             message = await outgoing(self._store, entry, address, job)
             if message.template and not connector.capabilities.templates:
                 raise Unsupported(f"{entry.channel} has no templates", code="no_templates")
@@ -311,10 +313,12 @@ class Sender:
     def _of(self, entry: Entry) -> Connector[Any]:
         connector = self._connector(entry.channel, entry.account)
         if connector is None:
-            raise Paused(
-                f"the account {entry.channel}:{entry.account} is not configured here", 60.0
-            )
+            raise Paused(_not_here(entry), 60.0)
         return connector
+
+
+def _not_here(entry: Entry) -> str:
+    return f"the account {entry.channel}:{entry.account} is not configured here"
 
 
 def _named(template: Template) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from hub.documents import Entry, Job
+from hub.documents import AddressDoc, Entry, Job
 from tests.support.hubs import RunningHub, running_hub
 
 HI = [{"type": "text", "text": "hi"}]
@@ -167,6 +168,20 @@ async def test_an_answer_goes_to_the_address_that_is_named(api: RunningHub, ann:
         assert answered.json["entry"]["address"] == api.address_id("ann")
     foreign = await api.post(f"{ann}/replies", {"parts": HI, "address": "sample:main:user:eve"})
     assert (foreign.status, foreign.problem) == (404, "not-found")
+
+
+async def test_an_answer_by_an_account_that_is_gone_is_refused_at_once(
+    api: RunningHub, ann: str
+) -> None:
+    """It would be queued, and nothing would ever send it."""
+    addresses = api.hub.store.table(AddressDoc)
+    known = await addresses.get(api.address_id("ann"))
+    assert known is not None
+    await addresses.put([replace(known, account="closed")])
+    for body in ({}, {"address": known.id}):
+        refused = await api.post(f"{ann}/replies", {"parts": HI, **body})
+        assert (refused.status, refused.problem) == (409, "unreachable")
+        assert "sample:closed, which is not configured any more" in refused.json["detail"]
 
 
 async def test_a_message_can_be_confirmed_as_read(api: RunningHub) -> None:

@@ -134,6 +134,25 @@ async def test_another_customers_words_are_not_in_between(
     await hub.done("reply", address=li.id, parts=HI, seen_up_to=seen)
 
 
+async def test_an_answer_in_a_conversation_leaves_by_the_channel_that_is_named(
+    hub: PlannerHarness, li: AddressDoc
+) -> None:
+    """Else by the one where the customer spoke last: what is private must not go there instead."""
+    await hub.give(said("li", "2", channel="board"), channel="board")
+    board = next(doc for doc in await hub.all(AddressDoc) if doc.channel == "board")
+    await hub.done("merge", customer=li.customer, other=board.customer, evidence=AGENT)
+    [chat] = [each for each in await hub.all(Conversation) if each.root == li.id]
+    for channel, address in (("", li.id), ("chat", li.id), ("board", board.id)):
+        told = {"conversation": chat.id, "channel": channel, "parts": HI}
+        for whose in ({}, {"customer": li.customer}):
+            result = await hub.done("reply", **told, **whose)
+            assert (await hub.see(Entry, result["entry"])).address == address, (channel, whose)
+    assert await hub.refused("reply", conversation=chat.id, channel="mail", parts=HI) == (
+        409,
+        "unreachable",
+    )
+
+
 @pytest.mark.parametrize("undone", [False, True], ids=["merged", "merged and undone"])
 async def test_who_was_merged_meanwhile_spoke_in_between_all_the_same(
     hub: PlannerHarness, li: AddressDoc, undone: bool

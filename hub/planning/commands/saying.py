@@ -164,11 +164,16 @@ def _reply_address(ws: Workspace, rules: Rules, context: Context, args: Reply) -
             if found.customer != owner.id:
                 raise Refusal("not-found", "this address belongs to another customer", 404)
         return found
+    whose = args.customer
     if args.conversation:
-        return _last_speaker(ws, standing(ws, args.conversation))
-    if not args.customer:
+        conversation = standing(ws, args.conversation)
+        speaker = _last_speaker(ws, conversation)
+        if args.channel in ("", speaker.channel):
+            return speaker
+        whose = whose or conversation.customer
+    if not whose:
         raise Refusal("bad-request", "name a customer, an address or a conversation", 422)
-    owner = identity.canonical_customer(ws, args.customer)
+    owner = identity.canonical_customer(ws, whose)
     docs = {
         doc.id: doc
         for doc in ws.find(AddressDoc, ("id", "in", owner.addresses))
