@@ -469,7 +469,12 @@ class Hub:
 
     def _start_workers(self) -> None:
         settings = self.settings
-        self.gate = AccountGate(self.clock, pace=self._pace, tell=self._tell_sending)
+        self.gate = AccountGate(
+            self.clock,
+            pace=self._pace,
+            tell=self._tell_sending,
+            off=self.switches.outbound_off,
+        )
         sender = Sender(
             self.store,
             lambda channel, account: self.connectors.get((channel, account)),

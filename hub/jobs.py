@@ -59,6 +59,7 @@ TOO_SLOW_S = 1.0
 # A lane whose call takes longer only waits: it does not keep others from being started.
 WAITS_AFTER_S = 0.05
 SHUT_PARKS_S = 30.0  # a lane whose account is shut is looked at again then, at the latest
+OFF_PARKS_S = 1.0  # the same of one that is switched off: nobody looks before it is on again
 MOST_WAITING = 4  # times the lanes that run side by side
 
 Result = dict[str, Any]
@@ -124,6 +125,10 @@ class Gate(Protocol):
         """Return the accounts for which nothing may be taken up."""
         ...
 
+    def off(self) -> Collection[str]:
+        """Return the accounts by which nothing may leave: what is in doubt is still settled."""
+        ...
+
     def room(self, account: str) -> int | None:
         """Return how many more jobs may be taken up; None = any number."""
         ...
@@ -141,6 +146,9 @@ class _Open:
     """A gate that is never shut."""
 
     def shut(self) -> Collection[str]:
+        return ()
+
+    def off(self) -> Collection[str]:
         return ()
 
     def room(self, account: str) -> int | None:
@@ -239,7 +247,7 @@ class LaneWorkers:
                 **({"lane": {"$nin": sorted(taken)}} if taken else {}),
                 **_none_of("account", full),
                 **_none_of("backend", {name.removeprefix(_BACKEND) for name in full}),
-                **_but_outcomes(self.gate.shut()),
+                **_but_outcomes(self.gate.shut(), self.gate.off()),
             },
             sort=[("due_at", 1)],
             limit=DUE_AT_ONCE,
@@ -320,6 +328,8 @@ class LaneWorkers:
 
     async def _admitted(self, job: Job, lease: LaneLease) -> float:
         """Run a job if its account may be called now; return for how long the lane has to rest."""
+        if job.state == "ready" and job.account in self.gate.off():
+            return OFF_PARKS_S
         calls = _calls(job)
         wait_s = self.gate.wait_s(job.account, job.id) if calls else 0.0
         if wait_s > 0:
@@ -562,11 +572,20 @@ def _calls(job: Job) -> bool:
     return bool(job.account) and job.state != "outcome"
 
 
-def _but_outcomes(shut: Collection[str]) -> dict[str, Any]:
-    """Leave out the accounts that are shut, but not what is to be told of them."""
-    if not shut:
+def _but_outcomes(shut: Collection[str], off: Collection[str]) -> dict[str, Any]:
+    """Leave out the accounts that are shut, but not what is to be told of them.
+
+    Of those that are switched off, what was begun before is still looked up.
+    """
+    if not shut and not off:
         return {}
-    return {"$or": [{"state": "outcome"}, {"account": {"$nin": sorted(shut)}}]}
+    return {
+        "$or": [
+            {"state": "outcome"},
+            {"state": {"$ne": "ready"}, "account": {"$nin": sorted(shut)}},
+            {"account": {"$nin": sorted({*shut, *off})}},
+        ]
+    }
 
 
 def _none_of(field: str, names: Collection[str]) -> dict[str, Any]:

@@ -65,10 +65,12 @@ class AccountGate:
         *,
         pace: Callable[[str], float | None] = lambda account: None,
         tell: Tell = lambda account, state, reason, next_try_s: None,
+        off: Callable[[], Collection[str]] = lambda: (),
     ) -> None:
         self._clock = clock
         self._pace = pace  # sends a second
         self._tell = tell
+        self._off = off
         self._accounts: dict[str, _Account] = {}
 
     # --- asked by the lanes ----------------------------------------------------------------------
@@ -77,6 +79,10 @@ class AccountGate:
         """Return the accounts for which nothing may be taken up now."""
         now = self._clock.now()
         return [name for name, held in self._accounts.items() if _is_shut(held, now)]
+
+    def off(self) -> Collection[str]:
+        """Return the accounts that people have switched off."""
+        return self._off()
 
     def room(self, account: str) -> int | None:
         """Return how many more jobs may be taken up; None = any number."""

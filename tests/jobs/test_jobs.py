@@ -17,6 +17,7 @@ import pytest
 from hub import steps
 from hub.documents import Job
 from hub.jobs import Obsolete, Paused, to_result
+from hub.outbound import AccountGate
 from hub.retry import (
     GIVE_UP,
     LEAST_PAUSE_S,
@@ -100,6 +101,41 @@ async def test_no_more_lanes_run_at_once_than_there_is_room_for(world: World) ->
         for gate in gates.values():
             gate.set()
         await world.finished("a_1", "b_1", "c_1")
+
+
+async def test_an_account_that_is_switched_off_costs_nobody_anything(world: World) -> None:
+    """Ten thousand answers may wait for it: none is so much as looked at before it is on again."""
+    off = {"chat:off"}
+    waiting = [job(f"job_{n}", f"send:{n}", account="chat:off") for n in range(1, 30)]
+    await world.give(*waiting, job("job_99", "send:other", account="chat:on"))
+    async with world.working(gate=AccountGate(world.clock, off=lambda: off)) as workers:
+        await world.finished("job_99")
+        await world.until("the lane to be left", lambda: not workers.busy)
+        assert [task.get_name() for task in workers.ended] == ["lane send:other"]
+        assert await world.job("job_1") == waiting[0]
+        off.clear()
+        workers.wake.set()
+        await world.finished(*(each.id for each in waiting))
+    assert len(world.outside.done) == 30
+
+
+async def test_what_was_begun_is_looked_up_though_its_account_is_switched_off_since(
+    world: World,
+) -> None:
+    """Nothing leaves by that, and what comes behind it waits."""
+    off: set[str] = set()
+    world.outside.plan["job_1"] = [LOST]
+    await world.give(job("job_1", account="chat:main"), job("job_2", account="chat:main"))
+    async with world.working(gate=AccountGate(world.clock, off=lambda: off)) as workers:
+        await world.in_state("job_1", "settling")
+        off.add("chat:main")
+        await world.later(SETTLE_FIRST_S)
+        await world.finished("job_1")
+        await world.until("the lane to be left", lambda: not workers.busy)
+        assert world.outside.started == ["job_1"]
+        off.clear()
+        await world.finished("job_2", tick_s=1.0)
+    assert world.states == {"job_1": "accepted", "job_2": "accepted"}
 
 
 async def test_what_is_not_due_waits_and_so_does_all_behind_it(world: World) -> None:
