@@ -216,7 +216,7 @@ class Replies:
         if (wanted.template is None) == (not wanted.parts):
             raise Refusal("bad-request", "an answer has parts or a template: one of the two", 422)
         person = await self._people.find(caller, ident)
-        args = await self._arguments(caller, person, wanted)
+        args = await self._arguments(caller, person, ident, wanted)
         try:
             ran = await self._commands.run(
                 request, "reply", args, key_in_body=wanted.idempotency_key
@@ -240,15 +240,21 @@ class Replies:
         return answer(accepted, 202, {"Location": f"/api/v1/entries/{made}"})
 
     async def _arguments(
-        self, caller: ApiKey, person: Person, wanted: ReplyInput
+        self, caller: ApiKey, person: Person, asked: str, wanted: ReplyInput
     ) -> dict[str, Any]:
+        """Return the command's arguments: as far as can be, what the request itself says.
+
+        Its repetition under the same Idempotency-Key has to be the same, though the customer
+        was merged or has spoken elsewhere since; so the router finds out what it left open.
+        """
+        leaves_by = await self._leaves_by(caller, person, wanted)
+        chosen_here = bool(wanted.address) or caller.limited or wanted.template is not None
         args: dict[str, Any] = {
-            "customer": person.customer.id,
+            "customer": asked,
             "parts": await command_parts(wanted.parts, self._hub.store.blobs, caller),
-            "address": await self._address(caller, person, wanted),
+            "address": leaves_by.id if chosen_here and leaves_by is not None else "",
             "agent": wanted.agent or caller.id,
         }
-        leaves_by = _leaves_by(person, wanted, args["address"])
         if leaves_by is not None:
             await self._refuse_gone_account(leaves_by)
         if wanted.template is not None:
@@ -266,8 +272,10 @@ class Replies:
             args["seen_up_to"] = await self._latest.read(wanted.seen_up_to)
         return args
 
-    async def _address(self, caller: ApiKey, person: Person, wanted: ReplyInput) -> str:
-        """Return where the answer goes, if the caller says so or may not go everywhere."""
+    async def _leaves_by(
+        self, caller: ApiKey, person: Person, wanted: ReplyInput
+    ) -> AddressDoc | None:
+        """Return where the answer goes, as the router will find it too; None: nowhere."""
         if wanted.address:
             doc = await self._people.address(caller, person, wanted.address)
             if wanted.channel not in ("", doc.channel):
@@ -276,19 +284,18 @@ class Replies:
                     f"this address is reached by {doc.channel}: leave channel out",
                     422,
                 )
-            return self._reachable(caller, doc).id
-        chosen_here = caller.limited or wanted.template is not None
-        if not chosen_here and (wanted.channel or not wanted.conversation):
-            return ""  # the router takes the one seen last
+            return self._reachable(caller, doc)
         if wanted.conversation:
             conversation = await self._people.conversation(caller, wanted.conversation)
             speaker = _last_speaker(person, conversation)
             if wanted.channel in ("", speaker.channel):
-                return self._reachable(caller, speaker).id
+                return self._reachable(caller, speaker)
         for doc in reversed(person.addresses):
             if wanted.channel in ("", doc.channel) and caller.sees(doc.channel, doc.account):
-                return doc.id
-        raise Refusal("unreachable", "this key reaches no address of this customer there")
+                return doc
+        if caller.limited or wanted.template is not None:
+            raise Refusal("unreachable", "this key reaches no address of this customer there")
+        return None
 
     async def _refuse_gone_account(self, doc: AddressDoc) -> None:
         """Say at once that an answer would wait for an account that no process has any more."""
@@ -380,14 +387,6 @@ class Replies:
             {"address": doc.id, "by": "agent", "on": wanted.on},
         )
         return web.Response(status=204)
-
-
-def _leaves_by(person: Person, wanted: ReplyInput, ident: str) -> AddressDoc | None:
-    """Return where an answer will go: to the address that was found, or the one seen last."""
-    for doc in reversed(person.addresses):
-        if doc.id == ident or (not ident and wanted.channel in ("", doc.channel)):
-            return doc
-    return None
 
 
 def _last_speaker(person: Person, conversation: Conversation) -> AddressDoc:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from hub.documents import AddressDoc, Entry, Job
+from hub.documents import AddressDoc, Conversation, Entry, Job
 from tests.support.hubs import RunningHub, running_hub
 
 HI = [{"type": "text", "text": "hi"}]
@@ -50,6 +50,32 @@ async def test_the_same_idempotency_key_answers_once_and_alike(api: RunningHub, 
     assert in_body.json["entry_id"] == answers[0].json["entry_id"]
     entries = await api.hub.store.table(Entry).find({"direction": "out"})
     assert len(entries) == 1
+
+
+async def test_a_repetition_is_the_same_though_the_customer_was_merged_and_spoke_elsewhere(
+    api: RunningHub, ann: str
+) -> None:
+    """Told that its key was used for something else, a client would send a second answer."""
+    await api.message("hello", sender="bob")
+    bob = f"/api/v1/customers/{await api.customer('bob')}"
+    [talk] = (await api.get(bob))["conversations"]
+    bodies = ({"parts": HI}, {"parts": HI, "conversation": talk["id"]})
+    first = [
+        await api.post(f"{bob}/replies", {**body, "idempotency_key": f"k{n}"})
+        for n, body in enumerate(bodies)
+    ]
+    note = {"purpose": "transactional", "customer": bob.rpartition("/")[2], "parts": HI}
+    told = await api.post("/api/v1/notifications", note, once="k3")
+    await api.post(f"{ann}/merge", {"other": await api.customer("bob")})
+    talks = api.hub.store.table(Conversation)
+    held = await talks.get(talk["id"])
+    assert held is not None
+    await talks.put([replace(held, last_address=api.address_id("ann"))])
+    for n, body in enumerate(bodies):
+        again = await api.post(f"{bob}/replies", {**body, "idempotency_key": f"k{n}"})
+        assert (again.status, again.json["entry_id"]) == (202, first[n].json["entry_id"]), again
+    again = await api.post("/api/v1/notifications", note, once="k3")
+    assert (again.status, again.json["entry_id"]) == (202, told.json["entry_id"]), again
 
 
 async def test_an_idempotency_key_is_the_callers_own_and_for_one_request(
