@@ -44,6 +44,7 @@ from normalizer.outcomes import (
     Failure,
     OutcomeUnknown,
     RateLimited,
+    Rejected,
     Temporary,
     Unreachable,
     Unsupported,
@@ -106,8 +107,15 @@ class Sender:
                 parts = await self._fit(message.parts, connector.capabilities, entry.channel)
                 message = replace(message, parts=parts)
             await self._admit(connector, entry, address, message, holder(job))
-        except StoreError as error:  # nothing has left the hub yet
+        except (Failure, Paused, Obsolete):
+            raise
+        except StoreError as error:  # nothing has left the hub yet, here and below
             raise Temporary(str(error)) from error
+        except OSError as error:  # a full disk, where files are made to fit
+            raise Temporary(f"it cannot be made ready here: {error.strerror or error}") from error
+        except Exception as error:
+            log.error("send_not_ready", job=job.id, reason=type(error).__name__, where=_at(error))
+            raise Rejected(f"it could not be made ready: {type(error).__name__}") from error
         return _told(await self._send(connector, message, job), job)
 
     async def _send(self, connector: Connector[Any], message: Outgoing, job: Job) -> Accepted:
@@ -155,7 +163,7 @@ class Sender:
                 account=account,
                 entry=message.entry,
                 reason=unknown.reason,
-                where="".join(traceback.format_tb(error.__traceback__, limit=-3)),
+                where=_at(error),
             )
             self._gate.failed(account, unknown)
             raise unknown from None  # its own words may name people
@@ -330,6 +338,11 @@ def _named(template: Template) -> str:
 def holder(job: Job) -> str:
     """Return under which name a job has its places; a redriven one is sent, and counts, anew."""
     return f"{job.id}|{job.args.get('round', 0)}"
+
+
+def _at(error: Exception) -> str:
+    """Return where it was raised, without its words: they may name people."""
+    return "".join(traceback.format_tb(error.__traceback__, limit=-3))
 
 
 def _described(error: Exception) -> str:
