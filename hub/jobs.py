@@ -37,6 +37,7 @@ from hub.retry import (
 from hub.steps import reached
 from hub.store.interface import LaneLease, Store, StoreError
 from normalizer.drafts import Outcome
+from normalizer.masking import masked
 from normalizer.outcomes import (
     Failure,
     Misconfigured,
@@ -412,7 +413,8 @@ class LaneWorkers:
         return await self._again(free, pause_s(seconds), reason)
 
     async def _again(self, job: Job, seconds: float, reason: str) -> float:
-        log.info("job_again", job=job.id, kind=job.kind, seconds=round(seconds, 1), reason=reason)
+        told = masked(reason)  # backends' words may name people
+        log.info("job_again", job=job.id, kind=job.kind, seconds=round(seconds, 1), reason=told)
         due_at = self._clock.now() + timedelta(seconds=seconds)
         await self._keep(job, state="ready", due_at=due_at, settle_until=None, reason=reason)
         return seconds
@@ -439,7 +441,7 @@ class LaneWorkers:
     # --- in doubt ------------------------------------------------------------------------------
 
     async def _in_doubt(self, job: Job, handler: Handler, reason: str) -> float:
-        log.warning("job_in_doubt", job=job.id, kind=job.kind, reason=reason)
+        log.warning("job_in_doubt", job=job.id, kind=job.kind, reason=masked(reason))
         return await self._keep_settling(job, self._until(job, handler), reason)
 
     def _until(self, job: Job, handler: Handler) -> datetime:
@@ -490,7 +492,7 @@ class LaneWorkers:
     # --- the end -------------------------------------------------------------------------------
 
     async def _give_up(self, job: Job, handler: Handler, failure: Failure) -> float:
-        log.error("job_gave_up", job=job.id, kind=job.kind, reason=failure.reason)
+        log.error("job_gave_up", job=job.id, kind=job.kind, reason=masked(failure.reason))
         reason = f"{failure.verdict}: {failure.reason}"
         return await self._done(
             replace(job, reason=reason, failing_since=None), handler.failed(job, failure)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import MutableSequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from structlog.typing import EventDict
 
 from hub import steps
 from hub.documents import Job
@@ -277,6 +279,23 @@ async def test_a_final_failure_is_told_and_kept_for_a_person_and_the_lane_goes_o
     dead = await world.job("job_1")
     assert (dead.state, dead.live) == ("dead", False)
     assert world.outside.started == ["job_1", "job_2"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "event"),
+    [(Temporary, "job_again"), (OutcomeUnknown, "job_in_doubt"), (Rejected, "job_gave_up")],
+)
+async def test_what_a_backend_says_of_people_is_kept_for_the_operator_and_not_logged(
+    world: World, logs: MutableSequence[EventDict], failure: type[Failure], event: str
+) -> None:
+    said = "no requester li@example.com, +8613800138000"
+    world.outside.plan["job_1"] = [failure(said)]
+    await world.give(job("job_1"))
+    async with world.working():
+        held = await world.in_state_of("job_1", lambda job: said in job.reason)
+    assert said in held.reason
+    (line,) = [each for each in logs if each["event"] == event]
+    assert line["reason"] == "no requester ***, ***"
 
 
 @pytest.mark.parametrize("result", [None, {"state": "failed", "code": "recalled"}])
