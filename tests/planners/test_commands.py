@@ -134,6 +134,21 @@ async def test_another_customers_words_are_not_in_between(
     await hub.done("reply", address=li.id, parts=HI, seen_up_to=seen)
 
 
+async def test_an_answer_stands_in_a_thread_of_its_own_address_only(hub: PlannerHarness) -> None:
+    """In a stranger's, that one's chat would miss a number and the customer would see nothing."""
+    for who, thread in (("li", ""), ("li", "second"), ("mei", ""), ("mei", "other")):
+        draft = said(who, f"{who} {thread}", channel="site", thread=thread)
+        await hub.give(draft, channel="site")
+    entries = sorted(await hub.all(Entry), key=lambda entry: entry.position)
+    li, own, *foreign = entries
+    for entry in (li, own):
+        result = await hub.done("reply", address=li.address, thread=entry.thread, parts=HI)
+        assert (await hub.see(Entry, result["entry"])).thread == entry.thread
+    for entry in foreign:
+        refused = await hub.refused("reply", address=li.address, thread=entry.thread, parts=HI)
+        assert refused == (404, "not-found")
+
+
 async def test_an_answer_in_a_conversation_leaves_by_the_channel_that_is_named(
     hub: PlannerHarness, li: AddressDoc
 ) -> None:

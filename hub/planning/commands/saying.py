@@ -17,6 +17,7 @@ from hub.documents import (
     EntrySender,
     FeedRow,
     Job,
+    Thread,
 )
 from hub.planning import conversations, identity
 from hub.planning.commands.handling import conversation_of, standing
@@ -83,6 +84,7 @@ def send_reply(ws: Workspace, rules: Rules, context: Context, args: Reply) -> Re
         args = _by_template(rules, address.channel, args, args.template)
     else:
         refuse_unsayable(rules, address.channel, args.parts)
+    _refuse_foreign_thread(ws, address, args.thread)
     conversation = _reply_conversation(ws, rules, customer, address, args)
     thread = args.thread or _thread_of(conversation, address)
     entry = Entry(
@@ -192,6 +194,15 @@ def _last_speaker(ws: Workspace, conversation: Conversation) -> AddressDoc:
         if address is not None and address.customer == conversation.customer:
             return address
     raise Refusal("erased", "the customer of this conversation was erased", 410)
+
+
+def _refuse_foreign_thread(ws: Workspace, address: AddressDoc, thread: str) -> None:
+    """A thread is one address's: in another's, nobody would see the answer who is meant to."""
+    if thread in ("", address.thread):
+        return
+    rows = ws.find(Thread, ("address", "=", address.id))
+    if not any(row.thread == thread for row in rows):
+        raise Refusal("not-found", f"this address has no thread {thread}: leave it out", 404)
 
 
 def _thread_of(conversation: Conversation, address: AddressDoc) -> str:
