@@ -46,7 +46,12 @@ class Lanes:
     ) -> None:
         self._hub = hub
         settings = hub.settings
-        sending = AccountGate(hub.clock, pace=self._pace, tell=self._tell_sending)
+        sending = AccountGate(
+            hub.clock,
+            pace=self._pace,
+            tell=self._tell_sending,
+            off=hub.switches.outbound_off,
+        )
         sender = Sender(
             hub.store,
             self._connector,

@@ -19,9 +19,10 @@ from msgspec.structs import replace
 from hub.clock import Clock, SystemClock
 from hub.config import Config, parse_settings
 from hub.contract import Account, Connector, Request, Verified
-from hub.documents import AddressDoc, DeadLetter, InboxItem, Job
+from hub.documents import AddressDoc, DeadLetter, Entry, InboxItem, Job
 from hub.ids import SpaceKey
 from hub.intake import RawRequest
+from hub.outbound.settling import refuse_arrived, refuse_unfinished
 from hub.planning.rules import Refusal
 from hub.plugin_context import ConnectorContext, Services
 from hub.plugin_host import PluginHost
@@ -36,6 +37,7 @@ from normalizer.keys import dedupe_key
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 500
+SEND = "send"
 Find = Callable[[str, str], Connector[Any] | None]
 
 
@@ -172,7 +174,11 @@ class Replay:
         if job is None:
             raise Refusal("erased", "this job is not kept any more: do it anew", 410)
         if job.live:
-            return  # by somebody else, or by a try of ours that was interrupted
+            if (job.state, job.attempts) == ("outcome", letter.attempts):
+                refuse_unfinished(job)  # the letter is written before the end is told
+            return  # redriven by somebody else, or by a try of ours that was interrupted
+        if job.kind == SEND:
+            await self._refuse_senseless(job)
         again = replace(
             job,
             live=True,
@@ -186,6 +192,19 @@ class Replay:
             args={**job.args, "round": int(job.args.get("round", 0)) + 1},
         )
         await jobs.swap(again, {"live": {"$ne": True}, "state": job.state})
+
+    async def _refuse_senseless(self, job: Job) -> None:
+        """Refuse what would reach its customer twice, and what would wait for ever unseen."""
+        entry = await self._store.table(Entry).get(job.entry)
+        if entry is None or entry.erased:
+            raise Refusal("erased", "this answer was erased", 410)
+        refuse_arrived(entry)
+        if self._connector(entry.channel, entry.account) is None:
+            raise Refusal(
+                "conflict",
+                f"the account {entry.channel}:{entry.account} is not configured here: configure"
+                " it again, or write a new answer on another channel",
+            )
 
 
 def believed(raw: RawRequest, received_at: datetime) -> Verified:

@@ -198,7 +198,7 @@ class DeadLetters:
     async def settle(self, request: web.Request) -> web.Response:
         letter = await self._letter(request)
         wanted = await read_json(request, SettleInput)
-        job = await settleable(self._hub.store, letter)
+        job = await settleable(self._hub.store, letter, wanted.outcome)
         ran = await self._commands.run(request, "settle", settle_args(job, wanted.outcome))
         if ran.result is None:
             return answer(_view(letter), 202)

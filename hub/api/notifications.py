@@ -196,14 +196,15 @@ class Notifications:
     async def _whom(self, caller: ApiKey, wanted: NotificationInput) -> dict[str, Any]:
         """Return who is told and by which account, as far as it has to be said.
 
-        What is returned for an address follows from the request alone, so that its repetition
-        under the same Idempotency-Key is the same, though the address is known by then.
+        What is returned follows from the request alone, as far as can be, so that its repetition
+        under the same Idempotency-Key is the same, though the address is known by then, or the
+        customer was merged.
         """
         channel, account = self._account(wanted.channel)
         whom: dict[str, Any] = {}
         if wanted.customer is not None:
             person = await self._people.find(caller, wanted.customer)
-            whom["customer"] = person.customer.id
+            whom["customer"] = wanted.customer
         elif not wanted.address:
             raise Refusal("bad-request", "name a customer or an address", 422)
         if wanted.address:

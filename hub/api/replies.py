@@ -220,7 +220,7 @@ class Replies:
         if (wanted.template is None) == (not wanted.parts):
             raise Refusal("bad-request", "an answer has parts or a template: one of the two", 422)
         person = await self._people.find(caller, ident)
-        args = await self._arguments(caller, person, wanted)
+        args = await self._arguments(caller, person, ident, wanted)
         try:
             ran = await self._commands.run(
                 request, "reply", args, key_in_body=wanted.idempotency_key
@@ -244,18 +244,27 @@ class Replies:
         return answer(accepted, 202, {"Location": f"/api/v1/entries/{made}"})
 
     async def _arguments(
-        self, caller: ApiKey, person: Person, wanted: ReplyInput
+        self, caller: ApiKey, person: Person, asked: str, wanted: ReplyInput
     ) -> dict[str, Any]:
+        """Return the command's arguments: as far as can be, what the request itself says.
+
+        Its repetition under the same Idempotency-Key has to be the same, though the customer
+        was merged or has spoken elsewhere since; so the router finds out what it left open.
+        """
+        leaves_by = await self._leaves_by(caller, person, wanted)
+        chosen_here = bool(wanted.address) or caller.limited or wanted.template is not None
         args: dict[str, Any] = {
-            "customer": person.customer.id,
+            "customer": asked,
             "parts": await command_parts(wanted.parts, self._uploads, caller),
-            "address": await self._address(caller, person, wanted),
+            "address": leaves_by.id if chosen_here and leaves_by is not None else "",
             "agent": wanted.agent or caller.id,
         }
+        if leaves_by is not None:
+            await self._refuse_gone_account(leaves_by)
         if wanted.template is not None:
             args |= await self._by_template(wanted.template, args["address"])
-        else:
-            await self._refuse_free_text(person, wanted, args["address"])
+        elif leaves_by is not None:
+            await self._refuse_free_text(leaves_by)
         for name in ("channel", "thread", "subject", "agent_name"):
             if value := getattr(wanted, name):
                 args[name] = value
@@ -267,8 +276,10 @@ class Replies:
             args["seen_up_to"] = await self._latest.read(wanted.seen_up_to)
         return args
 
-    async def _address(self, caller: ApiKey, person: Person, wanted: ReplyInput) -> str:
-        """Return where the answer goes, if the caller says so or may not go everywhere."""
+    async def _leaves_by(
+        self, caller: ApiKey, person: Person, wanted: ReplyInput
+    ) -> AddressDoc | None:
+        """Return where the answer goes, as the router will find it too; None: nowhere."""
         if wanted.address:
             doc = await self._people.address(caller, person, wanted.address)
             if wanted.channel not in ("", doc.channel):
@@ -277,26 +288,37 @@ class Replies:
                     f"this address is reached by {doc.channel}: leave channel out",
                     422,
                 )
-            return self._reachable(caller, doc).id
-        chosen_here = caller.limited or wanted.template is not None
-        if not chosen_here and (wanted.channel or not wanted.conversation):
-            return ""  # the router takes the one seen last
+            return self._reachable(caller, doc)
         if wanted.conversation:
             conversation = await self._people.conversation(caller, wanted.conversation)
-            return await self._last_speaker(caller, person, conversation)
+            speaker = _last_speaker(person, conversation)
+            if wanted.channel in ("", speaker.channel):
+                return self._reachable(caller, speaker)
         for doc in reversed(person.addresses):
             if wanted.channel in ("", doc.channel) and caller.sees(doc.channel, doc.account):
-                return doc.id
-        raise Refusal("unreachable", "this key reaches no address of this customer there")
+                return doc
+        if caller.limited or wanted.template is not None:
+            raise Refusal("unreachable", "this key reaches no address of this customer there")
+        return None
 
-    async def _refuse_free_text(self, person: Person, wanted: ReplyInput, ident: str) -> None:
+    async def _refuse_gone_account(self, doc: AddressDoc) -> None:
+        """Say at once that an answer would wait for an account that no process has any more."""
+        name = f"{doc.channel}:{doc.account}"
+        if not doc.channel or (doc.channel, doc.account) in self._hub.connectors:
+            return
+        known = await self._hub.overview.read()
+        if not any((each.kind, each.name) == ("account", name) for each in known):
+            raise Refusal(
+                "unreachable",
+                f"this customer was last reached by the account {name}, which is not configured"
+                " any more: answer by another address",
+            )
+
+    async def _refuse_free_text(self, doc: AddressDoc) -> None:
         """Say at once which templates there are where what somebody typed cannot leave."""
-        for doc in reversed(person.addresses):
-            if doc.id == ident or (not ident and wanted.channel in ("", doc.channel)):
-                connector = self._hub.connectors.get((doc.channel, doc.account))
-                if connector is not None:
-                    await self._templates.refuse_free_text(connector)
-                return
+        connector = self._hub.connectors.get((doc.channel, doc.account))
+        if connector is not None:
+            await self._templates.refuse_free_text(connector)
 
     async def _by_template(self, wanted: TemplateInput, ident: str) -> dict[str, Any]:
         """Return the arguments of an answer by template, with what the vendor will say."""
@@ -312,15 +334,6 @@ class Replies:
         if wanted.language:
             template["language"] = wanted.language
         return {"template": template, "parts": []}
-
-    async def _last_speaker(
-        self, caller: ApiKey, person: Person, conversation: Conversation
-    ) -> str:
-        for ident in (conversation.last_address, conversation.root):
-            for doc in person.addresses:
-                if doc.id == ident:
-                    return self._reachable(caller, doc).id
-        raise Refusal("not-found", "this conversation belongs to another customer", 404)
 
     def _reachable(self, caller: ApiKey, doc: AddressDoc) -> AddressDoc:
         if caller.sees(doc.channel, doc.account):
@@ -378,3 +391,11 @@ class Replies:
             {"address": doc.id, "by": "agent", "on": wanted.on},
         )
         return web.Response(status=204)
+
+
+def _last_speaker(person: Person, conversation: Conversation) -> AddressDoc:
+    for ident in (conversation.last_address, conversation.root):
+        for doc in person.addresses:
+            if doc.id == ident:
+                return doc
+    raise Refusal("not-found", "this conversation belongs to another customer", 404)

@@ -876,6 +876,22 @@ async def test_a_merged_tickets_successor_stands_for_its_conversation(world: Wor
     assert answer.args["conversation"] == "cnv_1"
 
 
+async def test_an_answer_in_a_ticket_goes_to_its_own_customer_and_not_to_one_merged_into_it(
+    world: World,
+) -> None:
+    """Whichever was there first: the agent sees the name of the customer it was made for."""
+    own = replace(KNOWN, id="tmp_2", conversation="cnv_2", ticket="101")
+    merged = event("merged", data={"value": "101"})
+    for first, then in ((KNOWN, own), (own, KNOWN)):
+        await world.store.table(TicketMap).delete({})
+        await world.store.table(TicketMap).insert([first])
+        await world.store.table(TicketMap).insert([then])
+        await follow(world.store, "desk", merged)
+        answer = await commands_of(world.store, "desk", event(ticket_id="101"))
+        assert answer is not None
+        assert answer.args["conversation"] == "cnv_2"
+
+
 async def test_our_own_echo_says_nothing(world: World) -> None:
     await world.store.table(TicketMap).insert([KNOWN])
     for kind in ("entry", "status", "tags"):
