@@ -292,7 +292,7 @@ class Hub:
         self.loop_watch = LoopWatch(self.host.owners, lambda: self.host.current)
         self.loop_watch.start()
         self._stack.callback(self.loop_watch.stop)
-        problems = [*self._make_connectors(), *self._make_backends()]
+        problems = [*self._make_connectors(), *self._make_backends(), *self._feed_sinks()]
         if problems:
             raise ConfigError(problems)
         for plugin in self.host.plugins():
@@ -323,7 +323,7 @@ class Hub:
                     account.settings.problem(
                         "channel",
                         f"no plugin brings the channel {account.channel!r}",
-                        f"installed channels: {', '.join(sorted(kinds)) or 'none'}",
+                        f"Installed channels: {', '.join(sorted(kinds)) or 'none'}.",
                     )
                 )
                 continue
@@ -354,7 +354,7 @@ class Hub:
                 if not account.insecure:
                     problems.append(
                         account.settings.problem(
-                            "channel", lacking, "set it, or say insecure = true for a trial"
+                            "channel", lacking, "Set it, or say insecure = true for a trial."
                         )
                     )
                 else:
@@ -374,7 +374,7 @@ class Hub:
                     backend.settings.problem(
                         "type",
                         f"no plugin brings the ticket backend {backend.type!r}",
-                        f"installed backends: {', '.join(sorted(kinds)) or 'none'}",
+                        f"Installed backends: {', '.join(sorted(kinds)) or 'none'}.",
                     )
                 )
                 continue
@@ -388,6 +388,17 @@ class Hub:
             self.backends[backend.name] = kind(backend.name, settings, context)
             self.states.add("backend", backend.name, state="ok")
         return problems
+
+    def _feed_sinks(self) -> list[Problem]:
+        """No plugin brings a feed sink yet: a table that would send nothing is told, not passed."""
+        return [
+            feed.settings.problem(
+                "type",
+                f"there is no feed sink {feed.type!r}, and none of another type in this release",
+                "Remove the table; readers take the feed themselves, by pages or as a stream.",
+            )
+            for feed in self.config.feeds
+        ]
 
     async def _start_accounts(self) -> None:
         """Tell the other processes how the accounts do here, and hear how they do there."""

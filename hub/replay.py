@@ -226,7 +226,7 @@ async def redrive(
     if dry_run:
         return len(letters) + len(known)
     key = space_key(config.hub)
-    connectors = offline_connectors(config, key)
+    connectors = offline_connectors(config, key, store)
     replay = Replay(store, key, clock, lambda channel, account: connectors.get((channel, account)))
     refused = []
     for letter in letters:
@@ -254,7 +254,9 @@ async def _letters(store: Store, idents: Sequence[str], *, every: bool) -> list[
     return [letters[ident] for ident in sorted(letters)]
 
 
-def offline_connectors(config: Config, key: SpaceKey) -> Mapping[tuple[str, str], Connector[Any]]:
+def offline_connectors(
+    config: Config, key: SpaceKey, store: Store
+) -> Mapping[tuple[str, str], Connector[Any]]:
     """Return the configured accounts' connectors without a running hub: for their pure parts."""
     host = PluginHost.for_config(config)
     host.discover(config.hub.plugin_modules)
@@ -266,7 +268,7 @@ def offline_connectors(config: Config, key: SpaceKey) -> Mapping[tuple[str, str]
             continue
         context = ConnectorContext(
             host.connector_plugin(account.channel),
-            cast("Services", _KeyOnly(key, configured_url(config.hub))),
+            cast("Services", _Offline(store, key, configured_url(config.hub))),
             structlog.get_logger(account.channel),
             account.channel,
             account.key,
@@ -275,17 +277,22 @@ def offline_connectors(config: Config, key: SpaceKey) -> Mapping[tuple[str, str]
         settings = parse_settings(kind.settings, account.settings, account.name)
         connectors[(account.channel, account.key)] = kind(
             Account(
-                channel=account.channel, key=account.key, label=account.label, settings=settings
+                channel=account.channel,
+                key=account.key,
+                label=account.label,
+                settings=settings,
+                insecure=account.insecure,
             ),
             context,
         )
     return connectors
 
 
-class _KeyOnly:
-    """All that ``parse``, which is pure, may need of the hub."""
+class _Offline:
+    """What a connector may take hold of while it is made: no doors, no HTTP, nothing is sent."""
 
-    def __init__(self, key: SpaceKey, public_url: str) -> None:
+    def __init__(self, store: Store, key: SpaceKey, public_url: str) -> None:
+        self.store = store
         self.key = key
         self.clock = SystemClock()
         self.public_url = public_url
