@@ -32,7 +32,7 @@ from hub.api.routes import add_api
 from hub.backend_contract import TicketBackend
 from hub.clock import Clock, SystemClock
 from hub.config import Config, ConfigError
-from hub.configured import make_backends, make_connectors
+from hub.configured import make_backends, make_connectors, without_sink
 from hub.contract import Connector
 from hub.documents import CORE, InboxItem, Job, Operation
 from hub.doors import Doors
@@ -287,8 +287,8 @@ class Hub:
         made = (self.config, self.host, self.services, self.states)
         self.connectors, problems = make_connectors(*made)
         self.backends, more = make_backends(*made)
-        if problems or more:
-            raise ConfigError([*problems, *more])
+        if problems := [*problems, *more, *without_sink(self.config)]:
+            raise ConfigError(problems)
         self._capabilities = {
             channel: type(each).capabilities for (channel, _), each in self.connectors.items()
         }

@@ -34,7 +34,7 @@ def make_connectors(
                 account.settings.problem(
                     "channel",
                     f"no plugin brings the channel {account.channel!r}",
-                    f"installed channels: {', '.join(sorted(kinds)) or 'none'}",
+                    f"Installed channels: {', '.join(sorted(kinds)) or 'none'}.",
                 )
             )
             continue
@@ -65,7 +65,7 @@ def make_connectors(
             if not account.insecure:
                 problems.append(
                     account.settings.problem(
-                        "channel", lacking, "set it, or say insecure = true for a trial"
+                        "channel", lacking, "Set it, or say insecure = true for a trial."
                     )
                 )
             else:
@@ -89,7 +89,7 @@ def make_backends(
                 backend.settings.problem(
                     "type",
                     f"no plugin brings the ticket backend {backend.type!r}",
-                    f"installed backends: {', '.join(sorted(kinds)) or 'none'}",
+                    f"Installed backends: {', '.join(sorted(kinds)) or 'none'}.",
                 )
             )
             continue
@@ -103,3 +103,15 @@ def make_backends(
         made[backend.name] = kind(backend.name, settings, context)
         states.add("backend", backend.name, state="ok")
     return made, problems
+
+
+def without_sink(config: Config) -> list[Problem]:
+    """Return the feeds that nothing would be sent to: no plugin brings a feed sink yet."""
+    return [
+        feed.settings.problem(
+            "type",
+            f"there is no feed sink {feed.type!r}, and none of another type in this release",
+            "Remove the table; readers take the feed themselves, by pages or as a stream.",
+        )
+        for feed in config.feeds
+    ]

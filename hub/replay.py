@@ -326,7 +326,11 @@ def offline_connectors(
         settings = parse_settings(kind.settings, account.settings, account.name)
         connectors[(account.channel, account.key)] = kind(
             Account(
-                channel=account.channel, key=account.key, label=account.label, settings=settings
+                channel=account.channel,
+                key=account.key,
+                label=account.label,
+                settings=settings,
+                insecure=account.insecure,
             ),
             context,
         )
@@ -334,7 +338,7 @@ def offline_connectors(
 
 
 class _Offline:
-    """What ``parse``, which is pure, and ``read_history``, which keeps files, need of the hub."""
+    """What reading needs of the hub (``read_history`` keeps files): no doors, nothing is sent."""
 
     def __init__(self, key: SpaceKey, public_url: str, store: Store) -> None:
         self.key = key

@@ -222,7 +222,7 @@ async def errors_as_problems(request: web.Request, handler: Handler) -> web.Stre
         if error.status < 400 or error.content_type == "application/problem+json":
             raise
         headers = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
-        response = problem(error.status, error.reason)
+        response = problem(error.status, _detail(error, headers.get("Allow", "")))
         response.headers.update(headers)
         return response
     except (ConnectionResetError, json.JSONDecodeError):
@@ -230,3 +230,12 @@ async def errors_as_problems(request: web.Request, handler: Handler) -> web.Stre
     except Exception:
         log.exception("request_failed", method=request.method, path=shown_path(request))
         return problem_response("internal", "something went wrong on our side", 500)
+
+
+def _detail(error: web.HTTPException, allowed: str) -> str:
+    """Say what to do about an error that has no words of its own."""
+    if error.status == 404:
+        return "there is nothing at this path: /openapi.json lists what there is"
+    if error.status == 405:
+        return f"this path takes {allowed.replace(',', ', ')}"
+    return error.reason

@@ -31,7 +31,7 @@ BODY_SHOWN = 64 * 1024
 
 class DeadLettersQuery(Input, frozen=True, kw_only=True):
     state: Literal["open", "redriven", "settled"] = "open"
-    kind: Annotated[str, Meta(max_length=20, description="inbox or job")] = ""
+    kind: Annotated[str, Meta(max_length=20, description="inbox, parse or job")] = ""
     cursor: CursorText = ""
     limit: Limit = 50
 
