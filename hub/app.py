@@ -285,10 +285,10 @@ class Hub:
         self.loop_watch.start()
         self._stack.callback(self.loop_watch.stop)
         made = (self.config, self.host, self.services, self.states)
-        self.connectors, problems = make_connectors(*made)
-        self.backends, more = make_backends(*made)
-        if problems or more:
-            raise ConfigError([*problems, *more])
+        self.connectors, of_accounts = make_connectors(*made)
+        self.backends, of_backends = make_backends(*made)
+        if problems := [*of_accounts, *of_backends]:
+            raise ConfigError(problems)
         self._capabilities = {
             channel: type(each).capabilities for (channel, _), each in self.connectors.items()
         }
