@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import aiohttp
 import structlog
@@ -36,7 +36,6 @@ from hub.configured import make_backends, make_connectors, without_sink
 from hub.contract import Connector
 from hub.documents import CORE, InboxItem, Job, Operation
 from hub.doors import Doors
-from hub.ending import cancelled, stopped
 from hub.feed.tail import FeedTail
 from hub.housekeeping import Housekeeping
 from hub.ids import new_id
@@ -79,6 +78,14 @@ STALLS_SHOWN_S = 60.0
 
 class StartFailed(Exception):
     """The hub cannot start; the message says why and what to do, in plain words."""
+
+
+class _Part(Protocol):
+    """What works in a loop of its own and can be asked to stop."""
+
+    async def run(self) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 class Hub:
@@ -153,7 +160,12 @@ class Hub:
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run something for as long as the hub lives; it is cancelled when its turn comes."""
         task = asyncio.create_task(work, name=name)
-        self._stack.push_async_callback(cancelled, task)
+        self._stack.push_async_callback(_cancelled, task)
+
+    def _work(self, part: _Part, name: str) -> None:
+        """Run something until its turn to stop comes; then it ends what it is doing."""
+        task = asyncio.create_task(part.run(), name=name)
+        self._stack.push_async_callback(_stopped, part.stop, task)
 
     # --- 1: the database -----------------------------------------------------------------------
 
@@ -285,9 +297,9 @@ class Hub:
         self.loop_watch.start()
         self._stack.callback(self.loop_watch.stop)
         made = (self.config, self.host, self.services, self.states)
-        self.connectors, problems = make_connectors(*made)
-        self.backends, more = make_backends(*made)
-        if problems := [*problems, *more, *without_sink(self.config)]:
+        self.connectors, of_accounts = make_connectors(*made)
+        self.backends, of_backends = make_backends(*made)
+        if problems := [*of_accounts, *of_backends, *without_sink(self.config)]:
             raise ConfigError(problems)
         self._capabilities = {
             channel: type(each).capabilities for (channel, _), each in self.connectors.items()
@@ -346,8 +358,7 @@ class Hub:
             probe=self._probe,
             wake=self.writer.stored,
         )
-        task = asyncio.create_task(self.router.run(), name="router")
-        self._stack.push_async_callback(stopped, self.router.stop, task)
+        self._work(self.router, "router")
 
     async def _probe(self, items: Sequence[InboxItem]) -> bool:
         return await survives(items, Path(self.config.source.file))
@@ -389,7 +400,10 @@ class Hub:
     def _start_workers(self) -> None:
         settings = self.settings
         self.lanes = Lanes(self, self.contexts, self._take_outcome, owner=self.owner)
-        self.lanes.start(self._stack)
+        self._work(self.lanes.main, "workers")
+        self._work(self.lanes.media, "media")
+        self._stack.push_async_callback(self.lanes.relay.close)
+        self._work(self.lanes.side, "side-lanes")
         housekeeping = Housekeeping(
             self.store,
             self.services,
@@ -489,3 +503,14 @@ class Hub:
 
 
 _NOTHING = Capabilities()
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _stopped(stop: Callable[[], None], task: Awaitable[None]) -> None:
+    """Ask a part to finish what it is doing, and wait for it."""
+    stop()
+    await task

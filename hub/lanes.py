@@ -7,9 +7,7 @@ side     profiles and relays, for which no answer and no ticket may wait
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from typing import Any
 
 from hub.accounts import SENDING, StateName
@@ -17,7 +15,6 @@ from hub.cleaning import Cleaner
 from hub.config import HubSettings
 from hub.contract import Connector
 from hub.dispatch import Dispatcher
-from hub.ending import stopped
 from hub.importing.undoing import Undoer
 from hub.jobs import LaneWorkers, TakeIn
 from hub.media.fitting import Fitter
@@ -34,7 +31,10 @@ SIDE_LANES = 4
 
 
 class Lanes:
-    """The workers of a hub. ``take_outcome`` puts what became of a job into the inbox."""
+    """The workers of a hub, for it to start and stop.
+
+    ``take_outcome`` puts what became of a job into the inbox.
+    """
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Lanes:
             files_url=settings.public_url or "",
         )
         cleaner = Cleaner(hub.store, hub.host, hub.services, contexts)
-        self._main = LaneWorkers(
+        self.main = LaneWorkers(
             hub.store,
             {
                 "send": sender,
@@ -85,7 +85,7 @@ class Lanes:
             at_once=settings.workers,
             gate=sending,
         )
-        self._media = MediaLanes(
+        self.media = MediaLanes(
             hub.store,
             self._connector,
             hub.host,
@@ -105,15 +105,15 @@ class Lanes:
             hub.clock,
             default_region=settings.default_region,
         )
-        self._relay = Relay(
+        self.relay = Relay(
             hub.store,
             {account.name: account.relay for account in hub.config.accounts},
             aside,
             hub.clock,
         )
-        self._side = LaneWorkers(
+        self.side = LaneWorkers(
             hub.store,
-            {PROFILE: profiles, RELAY: self._relay},
+            {PROFILE: profiles, RELAY: self.relay},
             take_outcome,
             hub.clock,
             owner=owner,
@@ -122,20 +122,11 @@ class Lanes:
             gate=aside,
         )
 
-    def start(self, stack: AsyncExitStack) -> None:
-        """Work until the stack is closed; then each kind of lane ends the calls under way."""
-        for name, lanes in (("workers", self._main), ("media", self._media)):
-            task = asyncio.create_task(lanes.run(), name=name)
-            stack.push_async_callback(stopped, lanes.stop, task)
-        stack.push_async_callback(self._relay.close)
-        side = asyncio.create_task(self._side.run(), name="side-lanes")
-        stack.push_async_callback(stopped, self._side.stop, side)
-
     def wake(self) -> None:
         """There are new jobs."""
-        self._main.wake.set()
-        self._media.wake()
-        self._side.wake.set()
+        self.main.wake.set()
+        self.media.wake()
+        self.side.wake.set()
 
     def _connector(self, channel: str, account: str) -> Connector[Any] | None:
         return self._hub.connectors.get((channel, account))
