@@ -284,6 +284,32 @@ async def test_a_newly_configured_refresh_token_wins_and_the_former_is_not_distu
     assert len(provider.oauth.issued) == 3
 
 
+async def test_an_answer_that_comes_after_the_lease_does_not_undo_what_came_since(
+    provider: Provider,
+) -> None:
+    one, two, released = await provider.process(), await provider.process(), asyncio.Event()
+
+    async def late(request: Any) -> Any:
+        provider.oauth.answer = None
+        answer = await provider.oauth._post(request)
+        provider.oauth.refresh = CONSENT  # this provider forgives a second use
+        answered.set()
+        await released.wait()
+        return answer
+
+    provider.oauth.answer, answered = late, asyncio.Event()
+    reading = asyncio.ensure_future(read(one))
+    async with asyncio.timeout(WITHIN_S):
+        await answered.wait()
+        provider.clock.advance(oauth_tokens.LEASE.total_seconds() + 1)
+        await read(two)
+        released.set()
+        await asyncio.gather(reading, return_exceptions=True)
+    provider.clock.advance(3600)
+    await read(one)
+    assert provider.oauth.asked[-1]["refresh_token"] == "consent-2"
+
+
 async def test_a_rotated_refresh_token_that_the_database_does_not_take_is_tried_again(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,6 +437,11 @@ async def test_tries_become_rarer_and_other_settings_are_tried_at_once(provider:
     provider.oauth.answer = None
     provider.oauth.client_secret = "mended"
     await read(await provider.process(client_secret="mended"))
+    await read(await provider.process(client_secret="mended"))
+    assert len(provider.oauth.issued) == 1
+    await read(await provider.process(client_secret="mended", scope="more"))
+    assert provider.oauth.asked[-1]["scope"] == "more"
+    assert provider.oauth.asked[-1]["refresh_token"] == "consent-1", "consent is the same"
 
 
 async def test_no_secret_that_an_answer_quotes_is_told(provider: Provider) -> None:
