@@ -5,6 +5,9 @@ everybody else uses the old one, or waits. It is renewed when a quarter of its l
 minutes at most), and once when a server refuses a login with it. A refresh token that comes with
 it is kept as well, and used from then on. After a failure nobody asks again before its time; an
 old token that still holds is used meanwhile, and ``warning`` says so.
+
+What cannot be helped: a process that dies between a provider's answer and the database, where the
+provider takes each refresh token once only. Then consent has to be given again.
 """
 
 from __future__ import annotations
@@ -82,13 +85,12 @@ class OAuthTokens:
                 "the provider gave a new refresh token, and the database does not take it: do not"
                 " stop the hub before it does, or consent may have to be given again"
             )
-        held = self._held
-        if not self._trouble or held is None or self._now() >= held.expires_at:
+        if not self._trouble:
             return ""
-        return (
-            f"the access token cannot be renewed, and the present one ends at"
-            f" {held.expires_at:%Y-%m-%d %H:%M} UTC: {self._trouble}"
-        )
+        held, holds = self._held, "there is none"  # a connection may outlive it
+        if held is not None and self._now() < held.expires_at:
+            holds = f"the present one ends at {held.expires_at:%Y-%m-%d %H:%M} UTC"
+        return f"the access token cannot be renewed, and {holds}: {self._trouble}"
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
@@ -111,12 +113,17 @@ class OAuthTokens:
                 await self._keep(*self._unkept)
 
     async def _keep_fresh(self) -> None:
+        told = ""
         while True:
             await asyncio.sleep(RENEWS_EVERY_S * random.uniform(0.5, 1.0))
             try:
                 await self.current()
             except Failure as failure:
-                self._context.log.warning("oauth_token_missing", reason=failure.reason)
+                if failure.reason != told:
+                    self._context.log.warning("oauth_token_missing", reason=failure.reason)
+                told = failure.reason
+            else:
+                told = ""
 
     # --- one flight in this process ---------------------------------------------------------------
 
@@ -190,8 +197,10 @@ class OAuthTokens:
 
     def _lease(self, seen: Kept) -> Change:
         def change(kept: Kept) -> Kept | None:
-            if (kept.owner, kept.until, kept.got_at) != (seen.owner, seen.until, seen.got_at):
-                return None
+            # Somebody else may have begun, renewed or failed since it was looked at.
+            for name in ("owner", "until", "got_at", "try_at"):
+                if getattr(kept, name) != getattr(seen, name):
+                    return None
             return replace(kept, owner=self._owner, until=self._now() + LEASE)
 
         return change

@@ -5,6 +5,7 @@ Real: the planners over the in-memory store. A test calls the rounds that the hu
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -336,6 +337,38 @@ async def test_two_imports_of_one_correspondence_go_each_with_its_own(
     await take_back(hub, first)
     assert len(await hub.all(Entry)) == len(theirs if first == TWO else ours)
     await take_back(hub, TWO if first == ONE else ONE)
+    assert await dump(hub) == before
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_history_joined_nothing_is_left_of_it(
+    hub: PlannerHarness, seed: int
+) -> None:
+    """Mails that answer each other at random, live ones, then two imports, taken back."""
+    chance = random.Random(seed)
+
+    def some(count: int, first: int) -> list[Message]:
+        return [
+            mailed(
+                f"m{number}",
+                who=chance.choice(["li", "wu"]),
+                after_days=chance.randrange(100),
+                answers=chance.choice(["", f"m{chance.randrange(number + 1)}"]),
+                subject=chance.choice(["", "one", "Re: one", "Re: two"]),
+                direction=chance.choice([Direction.IN, Direction.OUT]),
+            )
+            for number in range(first, first + count)
+        ]
+
+    hub.now = OLD + timedelta(days=100)
+    for draft in some(8, 0):
+        await hub.give(draft, channel="mail", received_at=draft.at)
+    before = await dump(hub)
+    for draft in some(40, 8):
+        await bring(hub, draft, by=chance.choice([ONE, TWO]), channel="mail")
+    assert len(await hub.all(Entry)) == 48
+    for ident in chance.sample([ONE, TWO], 2):
+        await take_back(hub, ident)
     assert await dump(hub) == before
 
 

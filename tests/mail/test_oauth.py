@@ -7,6 +7,7 @@ the endpoint's last token only; the clock. Two connectors over one store stand f
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -16,11 +17,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from connectors.mail import oauth_tokens
+from connectors.mail import oauth_tokens, token_endpoint
 from connectors.mail.connector import MailConnector
 from connectors.mail.oauth_settings import OAuth
 from connectors.mail.oauth_state import STATE
 from connectors.mail.outcomes import LoginRefused
+from connectors.mail.xoauth2 import initial_response, reason_in
 from hub import ConfigError, RawTable, parse_settings
 from hub.documents import State
 from hub.store.interface import Unavailable
@@ -69,6 +71,13 @@ class Provider:
 
     async def stored(self) -> str:
         return repr(await self.store.table(State).find({}))
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loaded machine may be slow; how long is waited at most is no matter of these tests."""
+    monkeypatch.setattr(oauth_tokens, "CALLER_WAITS_S", WITHIN_S)
+    monkeypatch.setattr(token_endpoint, "TIMEOUT", aiohttp.ClientTimeout(total=WITHIN_S))
 
 
 @pytest.fixture
@@ -202,6 +211,47 @@ async def test_who_waits_too_long_is_told_and_the_renewal_goes_on(
     assert len(provider.oauth.issued) == 1
 
 
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_hub_that_stops_does_not_lose_a_renewal_under_way(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    """What comes within its patience is kept; else the next process need not wait for the lease."""
+    if not answers:
+        monkeypatch.setattr(oauth_tokens, "CLOSE_S", 0.05)
+    one, released = await provider.process(), asyncio.Event()
+    provider.oauth.answer = held_back(released, provider.oauth)
+    reading = asyncio.ensure_future(read(one))
+    async with asyncio.timeout(WITHIN_S):
+        while not provider.oauth.asked:
+            await asyncio.sleep(0.01)
+        stopping = asyncio.ensure_future(one.stop())
+        await asyncio.sleep(0)
+        if answers:
+            released.set()
+        await stopping
+        await asyncio.gather(reading, return_exceptions=True)
+        provider.oauth.answer = None
+        await read(await provider.process())
+    assert len(provider.oauth.issued) == 1
+    released.set()
+
+
+async def test_a_refused_token_that_cannot_be_renewed_does_not_lock_the_account(
+    provider: Provider,
+) -> None:
+    ours = await provider.process()
+    await read(ours)
+    provider.clock.advance(600)
+    provider.good = lambda token: False
+    provider.oauth.answer = says(503, text="")
+    for _ in range(3):
+        with pytest.raises(Temporary, match="status 503"):
+            await read(ours)
+    with pytest.raises(LoginRefused):
+        await read(ours)
+    assert provider.imap.logins == 1 + 3
+
+
 # --- the refresh token ---------------------------------------------------------------------------
 
 
@@ -232,6 +282,32 @@ async def test_a_newly_configured_refresh_token_wins_and_the_former_is_not_distu
     await read(old)
     assert provider.oauth.asked[-1]["refresh_token"] == rotated
     assert len(provider.oauth.issued) == 3
+
+
+async def test_an_answer_that_comes_after_the_lease_does_not_undo_what_came_since(
+    provider: Provider,
+) -> None:
+    one, two, released = await provider.process(), await provider.process(), asyncio.Event()
+
+    async def late(request: Any) -> Any:
+        provider.oauth.answer = None
+        answer = await provider.oauth._post(request)
+        provider.oauth.refresh = CONSENT  # this provider forgives a second use
+        answered.set()
+        await released.wait()
+        return answer
+
+    provider.oauth.answer, answered = late, asyncio.Event()
+    reading = asyncio.ensure_future(read(one))
+    async with asyncio.timeout(WITHIN_S):
+        await answered.wait()
+        provider.clock.advance(oauth_tokens.LEASE.total_seconds() + 1)
+        await read(two)
+        released.set()
+        await asyncio.gather(reading, return_exceptions=True)
+    provider.clock.advance(3600)
+    await read(one)
+    assert provider.oauth.asked[-1]["refresh_token"] == "consent-2"
 
 
 async def test_a_rotated_refresh_token_that_the_database_does_not_take_is_tried_again(
@@ -361,6 +437,11 @@ async def test_tries_become_rarer_and_other_settings_are_tried_at_once(provider:
     provider.oauth.answer = None
     provider.oauth.client_secret = "mended"
     await read(await provider.process(client_secret="mended"))
+    await read(await provider.process(client_secret="mended"))
+    assert len(provider.oauth.issued) == 1
+    await read(await provider.process(client_secret="mended", scope="more"))
+    assert provider.oauth.asked[-1]["scope"] == "more"
+    assert provider.oauth.asked[-1]["refresh_token"] == "consent-1", "consent is the same"
 
 
 async def test_no_secret_that_an_answer_quotes_is_told(provider: Provider) -> None:
@@ -401,7 +482,8 @@ async def test_a_token_that_cannot_be_renewed_is_used_until_its_end_and_that_is_
     for ours in (one, two):
         with pytest.raises(Misconfigured, match="consent again"):
             await read(ours)
-        assert not ours.warnings(), "the account is down, which says more"
+        [said] = ours.warnings()
+        assert "there is none: " in said, "a held connection may go on"
 
 
 async def test_a_hiccup_of_the_endpoint_is_no_warning(provider: Provider) -> None:
@@ -518,6 +600,36 @@ async def test_a_token_that_was_renewed_between_reading_and_login_costs_nothing(
     await read(ours)
     assert provider.imap.logins == 2
     await ours.stop()
+
+
+# --- the exchange --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("challenge", "said"),
+    [
+        (b'{"status":"401","schemes":"bearer","scope":"mail"}', "status 401, schemes bearer"),
+        (b'{"error": "invalid_token", "more": {"a": 1}, "n": 7}', "error invalid_token, n 7"),
+        (rb'{"status":"a\r\nb"}', "status a b"),
+        (b"no json", ""),
+        (b"[1]", ""),
+        (b"\xff\xfe", ""),
+        (b"[" * 6000, ""),
+        (b'{"a":"' + b"x" * 9000 + b'"}', ""),
+    ],
+)
+def test_a_challenge_is_read_as_a_line_or_not_at_all(challenge: bytes, said: str) -> None:
+    read_as = reason_in(base64.b64encode(challenge))
+    assert read_as.startswith(said) if said else read_as == ""
+    assert reason_in("no base64!") == reason_in("") == ""
+
+
+@pytest.mark.parametrize("token", ["a\1b", "a\nb", "a\x7fb"])
+def test_nothing_in_a_token_makes_a_field_of_its_own(token: str) -> None:
+    with pytest.raises(ValueError, match="control character"):
+        initial_response("shop", token)
+    with pytest.raises(ValueError, match="control character"):
+        initial_response(token, "a")
 
 
 # --- settings ------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ async def test_a_mailbox_is_read_and_answered_with_tokens_that_end_meanwhile(
 ) -> None:
     """The servers refuse an ended token by both protocols, and a new one is fetched once."""
     monkeypatch.setattr(oauth_tokens, "YOUNG", oauth_tokens.YOUNG * 0)
+    monkeypatch.setattr(oauth_tokens, "CALLER_WAITS_S", 30.0)
     ann = await make_box()
     held = await box.hold().open()
     await box.connector.send(outgoing(ann.address, "one"))
