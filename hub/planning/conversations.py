@@ -161,14 +161,21 @@ def change_tickets(
     *,
     come_from: str = "",
 ) -> None:
-    """Tell the tickets of a conversation; a backend that said it itself is not told again."""
-    for ticket in conversation.tickets:
-        if ticket.backend == come_from:
+    """Tell the tickets of a conversation; a backend that said it itself is not told again.
+
+    A ticket that is still being made is told as well: its lane is in order, so it is there when
+    the change comes to it.
+    """
+    tickets = [(each.backend, each.id) for each in conversation.tickets]
+    known = {backend for backend, _ in tickets}
+    tickets += [(backend, "") for backend in conversation.backends if backend not in known]
+    for backend, ticket in tickets:
+        if backend == come_from:
             continue
         ws.new(
             Job(
-                id=rules.key.hashed("job", f"{cause}|change|{ticket.backend}|{ticket.id}"),
-                lane=f"ticket:{ticket.backend}:{conversation.root}",
+                id=rules.key.hashed("job", f"{cause}|change|{backend}|{ticket}"),
+                lane=f"ticket:{backend}:{conversation.root}",
                 kind="ticket",
                 task="change",
                 position=ws.position,
@@ -177,7 +184,7 @@ def change_tickets(
                 state="ready",
                 conversation=conversation.id,
                 customer=conversation.customer,
-                backend=ticket.backend,
+                backend=backend,
                 args=change,
             )
         )
