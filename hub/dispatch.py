@@ -19,6 +19,7 @@ from hub.ids import SpaceKey
 from hub.inbox_writer import Overloaded
 from hub.jobs import Obsolete, Paused, Result, to_result
 from hub.media.ticket_note import files_note
+from hub.planning.identity import ERASED
 from hub.plugin_host import PluginHost
 from hub.retry import MISCONFIGURED_S
 from hub.store.interface import Store, StoreError
@@ -349,6 +350,9 @@ class Dispatcher:
     async def _entry(self, backend: TicketBackend, job: Job) -> tuple[TicketEntry, bool]:
         """Return what is written on the ticket, and whether it wakes the ticket up."""
         if job.task == "refused_answer":
+            conversation = await self._store.table(Conversation).get(job.conversation)
+            if conversation is None or conversation.closed_by == ERASED:
+                raise Obsolete("the customer was erased")
             note = TicketEntry(
                 key=job.id,
                 author="system",

@@ -8,7 +8,7 @@ due again, in its lane, as a new round that outranks what was said of the one be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -42,9 +42,20 @@ Find = Callable[[str, str], Connector[Any] | None]
 
 
 class Replay:
-    """Redrives dead letters; ``connector`` finds the connector of (channel, account)."""
+    """Redrives dead letters; ``connector`` finds the connector of (channel, account).
 
-    def __init__(self, store: Store, key: SpaceKey, clock: Clock, connector: Find) -> None:
+    ``backends`` are the names of the ticket backends that there are.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        key: SpaceKey,
+        clock: Clock,
+        connector: Find,
+        backends: Collection[str] = (),
+    ) -> None:
+        self._backends = backends
         self._store = store
         self._key = key
         self._clock = clock
@@ -179,6 +190,8 @@ class Replay:
             return  # redriven by somebody else, or by a try of ours that was interrupted
         if job.kind == SEND:
             await self._refuse_senseless(job)
+        if job.backend and job.backend not in self._backends:
+            raise Refusal("conflict", f"the backend {job.backend} is not configured here")
         again = replace(
             job,
             live=True,
@@ -271,7 +284,13 @@ async def redrive(
         return len(letters) + len(known)
     key = space_key(config.hub)
     connectors = offline_connectors(config, key, store)
-    replay = Replay(store, key, clock, lambda channel, account: connectors.get((channel, account)))
+    replay = Replay(
+        store,
+        key,
+        clock,
+        lambda channel, account: connectors.get((channel, account)),
+        [backend.name for backend in config.backends],
+    )
     refused = []
     try:
         for letter in letters:

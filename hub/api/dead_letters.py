@@ -94,6 +94,7 @@ class DeadLetters:
             hub.key,
             hub.clock,
             lambda channel, account: hub.connectors.get((channel, account)),
+            hub.backends,
         )
 
     def routes(self) -> list[PluginRoute]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from aiohttp import web
 from msgspec import Meta
+from msgspec.structs import replace
 
 from hub.api.bodies import PATH_IDS, Input, answer, moment, path_id, read_json
 from hub.api.keys import ApiKey
@@ -17,7 +18,7 @@ from hub.api.parts import Line, PartsInput, command_parts
 from hub.api.people import People
 from hub.api.uploads import Uploads
 from hub.api.views import EntryView, View, entry_view
-from hub.documents import AddressDoc, Entry, Notice
+from hub.documents import AddressDoc, Entry, Job, Notice
 from hub.notifications import NOTIFICATION
 from hub.planning.commands import command_entry_id
 from hub.planning.rules import Refusal
@@ -289,9 +290,23 @@ class Notifications:
         if entry.event != NOTIFICATION:
             raise Refusal("not-found", f"{entry.id} is no notification", 404)
         ran = await self._commands.run(request, "cancel_notification", {"entry": entry.id})
+        if ran.result is not None:
+            await self._end_now(entry.id)
         cancelled = Cancelled(
             operation=ran.operation,
             state="pending" if ran.result is None else "done",
             entry=entry_view(await self._people.entry(caller, entry.id)),
         )
         return answer(cancelled, 202 if ran.result is None else 200)
+
+    async def _end_now(self, entry: str) -> None:
+        """Let the workers see at once that it was cancelled, and not only when it is due.
+
+        They alone decide: one that is leaving at this moment is not touched.
+        """
+        jobs = self._hub.store.table(Job)
+        job = await jobs.get(self._hub.key.hashed("job", f"{entry}|send"))
+        now = self._hub.clock.now()
+        if job is not None and job.live and job.state == "ready" and job.due_at > now:
+            expect = {"live": True, "state": "ready", "lease": job.lease or None}
+            await jobs.swap(replace(job, due_at=now), expect)

@@ -162,12 +162,19 @@ def change_tickets(
     *,
     come_from: str = "",
 ) -> None:
-    """Tell the tickets of a conversation; a backend that said it itself is not told again."""
-    for ticket in conversation.tickets:
-        if ticket.backend == come_from:
+    """Tell the tickets of a conversation; a backend that said it itself is not told again.
+
+    A ticket that is still being made is told as well: its lane is in order, so it is there when
+    the change comes to it.
+    """
+    tickets = [(each.backend, each.id) for each in conversation.tickets]
+    known = {backend for backend, _ in tickets}
+    tickets += [(backend, "") for backend in conversation.backends if backend not in known]
+    for backend, ticket in tickets:
+        if backend == come_from:
             continue
-        told = f"{cause}|change|{ticket.backend}|{ticket.id}"
-        ticket_job(ws, rules, conversation, ticket.backend, "change", told, args=change)
+        told = f"{cause}|change|{backend}|{ticket}"
+        ticket_job(ws, rules, conversation, backend, "change", told, args=change)
 
 
 def close(ws: Workspace, rules: Rules, conversation: Conversation, *, reason: str) -> Conversation:

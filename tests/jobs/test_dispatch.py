@@ -706,6 +706,18 @@ async def test_a_refused_answer_comes_back_as_an_internal_note(
     assert desk.tickets["100"].reopened == 1
 
 
+async def test_a_refused_answer_is_not_told_of_somebody_who_was_erased(
+    world: World, dispatcher: Dispatcher, desk: Desk
+) -> None:
+    await work(world, ticket_job(1))
+    erased = replace(CONVERSATION, state="closed", closed_by="erased", final=True)
+    await world.store.table(Conversation).put([erased])
+    args = {"reason": "it was closed for good", "text": "Dear Ms Li"}
+    await work(world, ticket_job(2, "refused_answer", entry=None, args=args))
+    assert desk.texts("100") == ["text 1"]
+    assert await world.letters() == []
+
+
 async def test_without_a_ticket_there_is_nothing_to_tell_it(
     world: World, dispatcher: Dispatcher, desk: Desk
 ) -> None:

@@ -57,6 +57,7 @@ class Space:
             SpaceKey(b"letters under test: 32 bytes...."),
             FakeClock(),
             lambda channel, account: self.accounts.get((channel, account)),
+            ["desk"],
         )
 
     async def has(self, told: DeliveryState, **job: Any) -> None:
@@ -131,3 +132,16 @@ async def test_an_answer_of_an_account_that_is_gone_is_not_queued_for_ever(space
     with pytest.raises(Refusal, match="chat:main is not configured here"):
         await space.replay.redrive(LETTER, by="wang")
     assert (await space.is_open(), await space.is_due()) == (True, False)
+
+
+@pytest.mark.parametrize(("backend", "is_due"), [("desk", True), ("closed", False)])
+async def test_what_was_for_a_backend_that_is_gone_keeps_its_letter(
+    space: Space, backend: str, is_due: bool
+) -> None:
+    await space.has(DeliveryState.ACCEPTED, kind="ticket", backend=backend)
+    if is_due:
+        await space.replay.redrive(LETTER, by="wang")
+    else:
+        with pytest.raises(Refusal, match="the backend closed is not configured here"):
+            await space.replay.redrive(LETTER, by="wang")
+    assert (await space.is_due(), await space.is_open()) == (is_due, not is_due)

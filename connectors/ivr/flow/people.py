@@ -93,7 +93,10 @@ def queued(turn: Turn, state: CallState, step: QueueStep) -> Turned:
 def wait(turn: Turn) -> Turned:
     """Say what is heard in a queue, and leave it after the longest wait."""
     step = turn.menu.step(turn.state.step)
-    if not isinstance(step, QueueStep) or (turn.request.queue_time or 0) >= step.max_wait_s:
+    waited = turn.request.queue_time
+    if waited is None:  # where Twilio does not say, the call's whole time: it has to end some day
+        waited = int(turn.at.timestamp()) - turn.state.began
+    if not isinstance(step, QueueStep) or waited >= step.max_wait_s:
         return Turned((Leave(),))
     said = spoken(step.say, turn.state.language)
     return Turned((*said, Silence(seconds=QUEUE_PAUSE_S)))
