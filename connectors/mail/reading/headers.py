@@ -318,9 +318,11 @@ class _Piece:
                     addr, name = bare[0], phrase.replace(bare[0], "")
         else:
             addr = _COMMENT.sub("", addr).strip()
-            if addr.startswith("@") and ":" in addr:
+            if addr[:7].lower() == "mailto:":
+                addr = addr[7:]
+            elif addr.startswith("@") and ":" in addr:
                 addr = addr.rpartition(":")[2]  # a source route
-        name = clean_line(decode_words(name), 200).strip("'\" ")
+        name = clean_line(decode_words(name), 200).strip("'\"<> ")
         if not addr and not name and self.angle is None:
             return []
         if addr and "@" not in addr and self.angle is None and not name:

@@ -1739,6 +1739,30 @@ WAITING = "您好，我的订单还没有收到，请尽快处理。谢谢！" *
 IN_PAGE = base64.b64encode(PNG).decode()
 
 case("6/auto-submitted-that-says-nothing", mail("x", 'Auto-Submitted: " "'), automatic=False)
+for subject in (
+    "自动回复功能打不开",
+    "Out of office chairs",
+    "Automatic replying machine is broken",
+):
+    case(f"6/a-customers-{subject[:12]}", mail("x", subject=subject.encode()), automatic=False)
+for subject in (
+    "[自动回复]订单",
+    "自动回复",
+    "Out of office until Monday",
+    "Out of Office Re: Order",
+):
+    case(f"6/a-machines-{subject[:16]}", mail("x", subject=subject.encode()), automatic=True)
+case(
+    "4/blanks-behind-a-soft-line-break",
+    mail(
+        "=E4=BD= \r\n=A0=E5=A5=BD=\t\r\n!",
+        "Content-Type: text/plain; charset=utf-8",
+        "Content-Transfer-Encoding: quoted-printable",
+    ),
+    texts=["你好!"],
+)
+case("4/mailto-in-from", mail("x", sender="Li Lei <mailto:li@example.org>"), address=LI)
+case("4/one-angle-too-many", mail("x", sender="Li Lei <li@example.org>>"), name="Li Lei")
 case(
     "4/question-marks-in-a-word",
     mail("x", subject="=?utf-8?Q?What's_up??= =?utf-8?Q?_=E4=BD=A0=E5=A5=BD??="),
