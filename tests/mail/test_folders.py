@@ -274,3 +274,28 @@ async def test_a_server_that_goes_away_ends_the_door_with_a_reason(
     assert isinstance(error, Temporary)
     assert isinstance(error, Failure)
     assert error.reason
+
+
+@pytest.mark.parametrize(
+    ("listed", "sent"),
+    [
+        ('(\\HasNoChildren) "/" "Sent Messages"', "Sent Messages"),
+        ('(\\HasNoChildren) "/" "&XfJT0ZAB-"', "已发送"),
+        ('(\\HasNoChildren) "." "INBOX.Sent"', "INBOX.Sent"),
+        ('(\\Noselect) "/" "Sent"', ""),
+        ('(\\HasNoChildren) "/" "Sent to lawyers"', ""),
+    ],
+)
+async def test_a_sent_folder_without_a_flag_is_known_by_its_usual_names(
+    server: FakeImap, shop: MailConnector, listed: str, sent: str
+) -> None:
+    """QQ and older servers flag none (RFC 6154); one that is flagged goes first."""
+    server.behave["LIST"] = says(f"* LIST {listed}", "TAG OK done")
+    imap = await shop._mailbox.open()
+    try:
+        assert await shop._mailbox.sent_folder(imap) == sent
+        flagged = '* LIST (\\HasNoChildren \\Sent) "/" "Out"'
+        server.behave["LIST"] = says(f"* LIST {listed}", flagged, "TAG OK done")
+        assert await shop._mailbox.sent_folder(imap) == "Out"
+    finally:
+        await imap.close()

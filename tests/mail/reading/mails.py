@@ -1761,6 +1761,22 @@ case(
     ),
     texts=["你好!"],
 )
+case(
+    "4/a-header-folded-without-a-blank",
+    mail_of(
+        multipart("alternative", text(LONG), text("<p>rich</p>", kind="html")),
+        "X-Report: one",
+        "two and three",
+        "MIME-Version: 1.0",
+    ),
+    texts=[LONG],
+    subject="Order",
+)
+case(
+    "4/a-body-without-an-empty-line-above",
+    b"From: li@example.org\r\nMessage-ID: <a@b.cn>\r\nHello there\r\nSubject: what I mean\r\n\r\nMore",
+    text_has="Hello there\nSubject: what I mean",
+)
 case("4/mailto-in-from", mail("x", sender="Li Lei <mailto:li@example.org>"), address=LI)
 case("4/one-angle-too-many", mail("x", sender="Li Lei <li@example.org>>"), name="Li Lei")
 case(
