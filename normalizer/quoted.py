@@ -101,7 +101,8 @@ def _says_something(lines: Sequence[str]) -> bool:
 _SEPARATOR = re.compile(
     r"[-_*=—]{2,80} ?(?:原始邮件|原始信件|原邮件|邮件原件|原始消息|原始信息|回复邮件"
     r"|回复的原始?邮件|原始郵件|原始訊息|原郵件"
-    r"|Original|Original (?:Message|Email|E-mail|Mail|Appointment)|Reply Message|Replied Message|Ursprüngliche Nachricht|Message d'origine) ?[-_*=—]{2,80}\Z",
+    r"|Original|Original (?:Message|Email|E-mail|Mail|Appointment)"
+    r"|Reply Message|Replied Message|Ursprüngliche Nachricht|Message d'origine) ?[-_*=—]{2,80}\Z",
     re.IGNORECASE,
 )
 _FORWARDED = re.compile(

@@ -1819,6 +1819,11 @@ case(
     texts=["注文について"],
 )
 case(
+    "4/utf32",
+    mail("好的😀".encode("utf-32"), "Content-Type: text/plain; charset=utf-32"),
+    texts=["好的😀"],
+)
+case(
     "4/utf16-without-a-mark-is-big-endian",
     mail("Hello, 你好".encode("utf-16-be"), "Content-Type: text/plain; charset=utf-16"),
     texts=["Hello, 你好"],
