@@ -201,6 +201,30 @@ async def test_a_mail_that_vanishes_is_passed(server: FakeImap, shop: MailConnec
     assert held.texts == ["one", "three"]
 
 
+async def test_a_mail_that_is_deleted_while_it_is_fetched_is_no_dead_letter(
+    server: FakeImap, shop: MailConnector
+) -> None:
+    """As Dovecot does when another session deletes: it is listed, and its text is NIL."""
+    cursor = (await run(shop, None)).cursor
+    for text in ("one", "two", "three"):
+        server.add(mail(text))
+    usual = Session.on_fetch
+
+    async def fetch(session: Session, tag: str) -> None:
+        args = server.commands[-1].partition("FETCH ")[2]
+        if args.startswith("2 ") and "BODY" in args:
+            del server.mails[2]
+            session.write("* 2 FETCH (UID 2 BODY[] NIL)", f"{tag} OK done")
+        else:
+            await usual(session, tag, args)
+
+    server.behave["FETCH"] = fetch
+    held = await run(shop, cursor, 3)
+    assert held.texts == ["one", "three"]
+    assert [item.failed for item in held.items if item.failed] == []
+    assert Positions.decode(held.cursor).folders["INBOX"].gaps == {}
+
+
 async def test_what_a_lost_push_would_have_told_is_found_by_looking(
     server: FakeImap, shop: MailConnector
 ) -> None:
