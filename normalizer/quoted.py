@@ -99,13 +99,14 @@ def _says_something(lines: Sequence[str]) -> bool:
 # --- quotations ------------------------------------------------------------------------------
 
 _SEPARATOR = re.compile(
-    r"[-_*=—]{2,80} ?(?:原始邮件|原始信件|原邮件|邮件原件|原始消息|回复的原邮件|回复邮件"
-    r"|原始郵件|原始訊息|原郵件|Original|Original (?:Message|Email|E-mail|Mail|Appointment)"
+    r"[-_*=—]{2,80} ?(?:原始邮件|原始信件|原邮件|邮件原件|原始消息|原始信息|回复邮件"
+    r"|回复的原始?邮件|原始郵件|原始訊息|原郵件"
+    r"|Original|Original (?:Message|Email|E-mail|Mail|Appointment)"
     r"|Reply Message|Replied Message|Ursprüngliche Nachricht|Message d'origine) ?[-_*=—]{2,80}\Z",
     re.IGNORECASE,
 )
 _FORWARDED = re.compile(
-    r"[-_*=—]{2,80} ?(?:转发的邮件|转发邮件|转发邮件信息|转发的原邮件|已转发邮件|轉寄郵件"
+    r"[-_*=—]{2,80} ?(?:转发的邮件|转发邮件|转发邮件信息|转发的原始?邮件|已转发邮件|轉寄郵件"
     r"|轉寄的郵件|轉寄信件|轉發的郵件|Forwarding messages"
     r"|Forwarded (?:Message|Mail|Email|by .{1,60})) ?[-_*=—]{2,80}\Z"
     r"|(?:Begin forwarded message|开始转发的邮件|下面是被转发的邮件|下面是转发的邮件|開始轉寄郵件"
@@ -120,10 +121,12 @@ _ATTRIBUTION = re.compile(
     r"|.{0,80}<[^<>\s]{1,120}@[^<>\s]{1,120}> ?(?:写道|寫道) ?[:：]"
     r"|(?:On|At) .{6,250}(?:wrote|writes) ?[:：]?"
     r"|.{3,200}@.{1,120} (?:wrote|writes) ?[:：]"
-    r"|(?:\d{4}-\d{1,2}-\d{1,2}|\d{1,2}\.\d{1,2}\.\d{4},?)"
-    r" .{0,100}<[^<>\s]{1,120}@[^<>\s]{1,120}> ?[:：]"
+    r"|(?:\d{4}[-年/]\d{1,2}[-月/]\d{1,2}日?|\d{1,2}\.\d{1,2}\.\d{4},?)"
+    r"[ (（].{0,100}<[^<>\s]{1,120}@[^<>\s]{1,120}> ?[:：]"
     r"|-{2,20} ?On .{6,250} wrote ?-{2,20}"
     r"|(?:Am|Le) .{6,200}(?:schrieb .{1,120}|a écrit ?)[:：]"
+    r"|(?:El|Em|Il) .{6,200}(?:escribió|escreveu|ha scritto) ?[:：]"
+    r"|\d{4}년 .{6,200}님이 작성 ?[:：]"
     r")\Z"
 )
 # A program writes the day or the address of the other mail. A person who says "on the form I
@@ -134,10 +137,11 @@ _OF_ONESELF = re.compile(
 )
 _HEADER = re.compile(
     r"[|*\s]{0,6}(?:"
-    r"(?P<sender>发件人|发送人|寄件者|寄件人|From|Von|De)"
-    r"|(?P<date>发送时间|发送日期|日期|寄件日期|傳送時間|发件时间|已发送|时间|Sent|Date|Gesendet|Envoyé)"
-    r"|(?P<to>收件人|收件者|To|An|À)"
-    r"|(?P<subject>主 {0,4}题|主旨|主題|Subject|Betreff|Objet)"
+    r"(?P<sender>发件人|发送人|寄件者|寄件人|差出人|보낸 사람|From|Von|De)"
+    r"|(?P<date>发送时间|发送日期|日期|寄件日期|傳送時間|发件时间|已发送|时间|送信日時|日時"
+    r"|보낸 날짜|Sent|Date|Gesendet|Envoyé)"
+    r"|(?P<to>收件人|收件者|宛先|받는 사람|To|An|À)"
+    r"|(?P<subject>主 {0,4}题|主旨|主題|件名|제목|Subject|Betreff|Objet)"
     r"|(?P<other>抄送|抄送人|副本|密送|Cc|Reply-To|回复至|附件)"
     r")[*\s]{0,4}(?:[:：]|\|)",
     re.IGNORECASE,
@@ -185,7 +189,8 @@ def _attribution_ends(lines: Sequence[str], index: int) -> int:
 
 
 _FIRST_WORDS = re.compile(
-    r"(?:On|At|Am|Le|在|于|於|-{2,20} ?On|\d{4}|\d{1,2}\.\d|.{1,120}[在于於] ?\d{4}|.{0,200}@)"
+    r"(?:On|At|Am|Le|El|Em|Il|在|于|於|-{2,20} ?On|\d{4}|\d{1,2}\.\d"
+    r"|.{1,120}[在于於] ?\d{4}|.{0,200}@)"
 )
 
 

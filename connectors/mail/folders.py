@@ -127,7 +127,10 @@ class Follower:
             except Misconfigured:
                 raise
             except Failure as failure:
-                await self._failed(uid, failure)
+                if not self._imap.broken and uid not in await self._imap.heads([uid]):
+                    await self._move(None, self._here.passed(uid))  # deleted since it was listed
+                else:
+                    await self._failed(uid, failure)
                 continue
             await self._move(item, self._here.passed(uid))
             self._tried.pop(self._name(uid), None)
@@ -141,7 +144,7 @@ class Follower:
         if head.size > self._limits.mail_bytes:
             return await self._taker.take_stub(await stub(self._imap, head), folder=self._role)
         raw = await self._imap.body(head.uid, head.size)
-        if raw is None:
+        if not raw:  # no answer, or NIL as Dovecot says of what another session has deleted
             raise Temporary("the server lists the mail and does not give it")
         return await self._taker.take(raw, folder=self._role, internal_date=head.internal_date)
 

@@ -31,6 +31,12 @@ AGAIN_LONGEST_S = 300.0
 WITHOUT_IDLE_S = 30.0  # how often a server without IDLE is asked
 FOLLOWED_S = 60.0  # after so long a connection that is lost is no failure of the folder
 
+# As providers without RFC 6154's flags call it: QQ the first, Courier those below INBOX.
+_SENT_NAMES = frozenset(
+    {"sent messages", "sent", "sent items", "sent mail", "已发送", "已发送邮件", "寄件备份",
+     "寄件備份", "inbox.sent", "inbox.sent items", "inbox.sent messages", "inbox/sent"}
+)  # fmt: skip
+
 Tls = Callable[[], ssl.SSLContext | None]
 
 
@@ -51,13 +57,14 @@ class Mailbox:
         )
 
     async def sent_folder(self, imap: Imap) -> str:
-        r"""Return the Sent folder: the setting, or what the server flags \Sent, or ""."""
+        r"""Return the Sent folder: the setting, what the server flags \Sent or calls so, or ""."""
         if self.settings.sent:
             return self.settings.sent
-        for folder in await imap.folders():
-            if "\\sent" in folder.uses:
-                return folder.name
-        return ""
+        closed = {"\\noselect", "\\nonexistent"}
+        folders = [each for each in await imap.folders() if closed.isdisjoint(each.uses)]
+        flagged = [each.name for each in folders if "\\sent" in each.uses]
+        named = [each.name for each in folders if each.name.lower() in _SENT_NAMES]
+        return next(iter([*flagged, *named]), "")
 
 
 class Holding:

@@ -104,7 +104,7 @@ async def _item(
         if imap.broken:
             raise
         return Incoming(drafts=(), failed=f"UID {head.uid} cannot be fetched: {failure.reason}")
-    if raw is None:
+    if not raw:  # deleted meanwhile
         return None
     return await taker.take(raw, folder=role, internal_date=head.internal_date)
 

@@ -201,6 +201,30 @@ async def test_a_mail_that_vanishes_is_passed(server: FakeImap, shop: MailConnec
     assert held.texts == ["one", "three"]
 
 
+async def test_a_mail_that_is_deleted_while_it_is_fetched_is_no_dead_letter(
+    server: FakeImap, shop: MailConnector
+) -> None:
+    """As Dovecot does when another session deletes: it is listed, and its text is NIL."""
+    cursor = (await run(shop, None)).cursor
+    for text in ("one", "two", "three"):
+        server.add(mail(text))
+    usual = Session.on_fetch
+
+    async def fetch(session: Session, tag: str) -> None:
+        args = server.commands[-1].partition("FETCH ")[2]
+        if args.startswith("2 ") and "BODY" in args:
+            del server.mails[2]
+            session.write("* 2 FETCH (UID 2 BODY[] NIL)", f"{tag} OK done")
+        else:
+            await usual(session, tag, args)
+
+    server.behave["FETCH"] = fetch
+    held = await run(shop, cursor, 3)
+    assert held.texts == ["one", "three"]
+    assert [item.failed for item in held.items if item.failed] == []
+    assert Positions.decode(held.cursor).folders["INBOX"].gaps == {}
+
+
 async def test_what_a_lost_push_would_have_told_is_found_by_looking(
     server: FakeImap, shop: MailConnector
 ) -> None:
@@ -274,3 +298,28 @@ async def test_a_server_that_goes_away_ends_the_door_with_a_reason(
     assert isinstance(error, Temporary)
     assert isinstance(error, Failure)
     assert error.reason
+
+
+@pytest.mark.parametrize(
+    ("listed", "sent"),
+    [
+        ('(\\HasNoChildren) "/" "Sent Messages"', "Sent Messages"),
+        ('(\\HasNoChildren) "/" "&XfJT0ZAB-"', "已发送"),
+        ('(\\HasNoChildren) "." "INBOX.Sent"', "INBOX.Sent"),
+        ('(\\Noselect) "/" "Sent"', ""),
+        ('(\\HasNoChildren) "/" "Sent to lawyers"', ""),
+    ],
+)
+async def test_a_sent_folder_without_a_flag_is_known_by_its_usual_names(
+    server: FakeImap, shop: MailConnector, listed: str, sent: str
+) -> None:
+    """QQ and older servers flag none (RFC 6154); one that is flagged goes first."""
+    server.behave["LIST"] = says(f"* LIST {listed}", "TAG OK done")
+    imap = await shop._mailbox.open()
+    try:
+        assert await shop._mailbox.sent_folder(imap) == sent
+        flagged = '* LIST (\\HasNoChildren \\Sent) "/" "Out"'
+        server.behave["LIST"] = says(f"* LIST {listed}", flagged, "TAG OK done")
+        assert await shop._mailbox.sent_folder(imap) == "Out"
+    finally:
+        await imap.close()

@@ -21,6 +21,8 @@ from connectors.mail.reading.limits import (
 )
 from normalizer.text import clean_line
 
+MAX_MENDED = 5  # lines of one block of headers that lost their blank
+_LOOKED_AHEAD = 8_192
 _FIELD = re.compile(rb"([!-9;-~]{1,200})[ \t]*:")
 
 
@@ -80,10 +82,12 @@ def read_headers_of(raw: bytes, start: int, end: int) -> tuple[Headers, int, boo
     """Read the header block of ``raw[start:end]``.
 
     Returns the headers, where the body begins, and whether all of them were read. A line that
-    cannot be a header begins the body.
+    cannot be a header begins the body, unless what matters comes below it: then it belongs to
+    the field above, which somebody folded without a blank.
     """
     fields: list[tuple[str, bytes]] = []
     name, value = "", bytearray()
+    mended = 0
     at, stop = start, min(end, start + MAX_HEADER_BYTES)
     while at < stop:
         line_end = raw.find(b"\n", at, stop)
@@ -97,7 +101,14 @@ def read_headers_of(raw: bytes, start: int, end: int) -> tuple[Headers, int, boo
         else:
             found = _FIELD.match(line)
             if found is None:
-                break
+                known = {name, *(field for field, _ in fields)}
+                ahead = raw[following : min(stop, following + _LOOKED_AHEAD)]
+                if not name or mended >= MAX_MENDED or not _goes_on(ahead, known):
+                    break
+                mended += 1
+                value += b" " + line
+                at = following
+                continue
             if name and len(fields) < MAX_HEADERS:
                 fields.append((name, bytes(value).strip()))
             name, value = found[1].decode("ascii").lower(), bytearray(line[found.end() :])
@@ -109,6 +120,23 @@ def read_headers_of(raw: bytes, start: int, end: int) -> tuple[Headers, int, boo
             return Headers(_ended(fields, name, value)), at, False
     fields = _ended(fields, name, value)
     return Headers(fields), at, len(fields) < MAX_HEADERS
+
+
+_TELLING = frozenset({"content-type", "mime-version", "content-transfer-encoding", "message-id"})
+
+
+def _goes_on(below: bytes, known: set[str]) -> bool:
+    """Whether these lines are headers down to the next empty one, and say what is not known."""
+    new: set[str] = set()
+    for line in below.splitlines():
+        if not line:
+            return not _TELLING.isdisjoint(new - known)
+        found = _FIELD.match(line)
+        if found is not None:
+            new.add(found[1].decode("ascii").lower())
+        elif line[:1] not in b" \t":
+            return False
+    return False
 
 
 def _ended(fields: list[tuple[str, bytes]], name: str, value: bytearray) -> list[tuple[str, bytes]]:
@@ -318,9 +346,11 @@ class _Piece:
                     addr, name = bare[0], phrase.replace(bare[0], "")
         else:
             addr = _COMMENT.sub("", addr).strip()
-            if addr.startswith("@") and ":" in addr:
+            if addr[:7].lower() == "mailto:":
+                addr = addr[7:]
+            elif addr.startswith("@") and ":" in addr:
                 addr = addr.rpartition(":")[2]  # a source route
-        name = clean_line(decode_words(name), 200).strip("'\" ")
+        name = clean_line(decode_words(name), 200).strip("'\"<> ")
         if not addr and not name and self.angle is None:
             return []
         if addr and "@" not in addr and self.angle is None and not name:

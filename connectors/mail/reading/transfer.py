@@ -8,6 +8,7 @@ import re
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=\s]")
 _INNER_BLANK = re.compile(rb"[A-Za-z0-9][ \t][A-Za-z0-9]")
 _BASE64_LINE = re.compile(rb"^[A-Za-z0-9+/]{40,}={0,2}[ \t\r]*$", re.MULTILINE)
+_PADDED = re.compile(rb"=[ \t]{1,80}\r?\n")
 _QUOTED = re.compile(rb"=[0-9A-Fa-f]{2}|=\r?\n")
 _AS_IT_IS = frozenset({"", "7bit", "8bit", "binary", "none", "plain", "text"})
 
@@ -27,7 +28,7 @@ def decoded(body: bytes, encoding: str, *, is_text: bool = False) -> tuple[bytes
         below = b"\n" + body[end:] if is_text else b""
         return _base64(body[:end]) + below, "there are words behind a part's base64"
     if encoding in ("quoted-printable", "quoted_printable", "qp"):
-        return binascii.a2b_qp(body), ""
+        return _quoted_printable(body), ""
     if encoding in ("x-uuencode", "uuencode", "uue", "x-uue"):
         return _uuencoded(body)
     if encoding in _AS_IT_IS:
@@ -37,8 +38,13 @@ def decoded(body: bytes, encoding: str, *, is_text: bool = False) -> tuple[bytes
     if _surely_base64(sample):
         return _base64(body), note
     if len(_QUOTED.findall(sample)) >= 2:
-        return binascii.a2b_qp(body), note
+        return _quoted_printable(body), note
     return body, note
+
+
+def _quoted_printable(body: bytes) -> bytes:
+    """Decode also where a server put blanks behind a line that goes on (RFC 2045, 6.7)."""
+    return binascii.a2b_qp(_PADDED.sub(b"=\n", body))
 
 
 def _may_be_base64(body: bytes) -> bool:

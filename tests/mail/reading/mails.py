@@ -1739,6 +1739,46 @@ WAITING = "您好，我的订单还没有收到，请尽快处理。谢谢！" *
 IN_PAGE = base64.b64encode(PNG).decode()
 
 case("6/auto-submitted-that-says-nothing", mail("x", 'Auto-Submitted: " "'), automatic=False)
+for subject in (
+    "自动回复功能打不开",
+    "Out of office chairs",
+    "Automatic replying machine is broken",
+):
+    case(f"6/a-customers-{subject[:12]}", mail("x", subject=subject.encode()), automatic=False)
+for subject in (
+    "[自动回复]订单",
+    "自动回复",
+    "Out of office until Monday",
+    "Out of Office Re: Order",
+):
+    case(f"6/a-machines-{subject[:16]}", mail("x", subject=subject.encode()), automatic=True)
+case(
+    "4/blanks-behind-a-soft-line-break",
+    mail(
+        "=E4=BD= \r\n=A0=E5=A5=BD=\t\r\n!",
+        "Content-Type: text/plain; charset=utf-8",
+        "Content-Transfer-Encoding: quoted-printable",
+    ),
+    texts=["你好!"],
+)
+case(
+    "4/a-header-folded-without-a-blank",
+    mail_of(
+        multipart("alternative", text(LONG), text("<p>rich</p>", kind="html")),
+        "X-Report: one",
+        "two and three",
+        "MIME-Version: 1.0",
+    ),
+    texts=[LONG],
+    subject="Order",
+)
+case(
+    "4/a-body-without-an-empty-line-above",
+    b"From: li@example.org\r\nMessage-ID: <a@b.cn>\r\nHello there\r\nSubject: what I mean\r\n\r\nMore",
+    text_has="Hello there\nSubject: what I mean",
+)
+case("4/mailto-in-from", mail("x", sender="Li Lei <mailto:li@example.org>"), address=LI)
+case("4/one-angle-too-many", mail("x", sender="Li Lei <li@example.org>>"), name="Li Lei")
 case(
     "4/question-marks-in-a-word",
     mail("x", subject="=?utf-8?Q?What's_up??= =?utf-8?Q?_=E4=BD=A0=E5=A5=BD??="),
@@ -1777,6 +1817,11 @@ case(
     mail("注文について".encode("iso2022_jp"), subject="注文".encode("iso2022_jp")),
     subject="注文",
     texts=["注文について"],
+)
+case(
+    "4/utf32",
+    mail("好的😀".encode("utf-32"), "Content-Type: text/plain; charset=utf-32"),
+    texts=["好的😀"],
 )
 case(
     "4/utf16-without-a-mark-is-big-endian",

@@ -105,6 +105,11 @@ TEXTS = (
     Reply("yandex", "ok\n\n15.11.2023, 14:00, \"Support\" <support@example.com>:\nOLDTEXT", "ok", ("OLDTEXT",)),
     Reply("feishu", "好的\n\n客服 <support@example.com> 在 2023年11月15日 (周三) 14:00 写道：\n旧内容", "好的", ("旧内容",)),
     Reply("wecom", "好的\n\n发件人：客服<support@example.com>\n发件时间：2023年11月15日(周三) 14:00\n收件人：张三<z@example.org>\n主题：订单\n旧内容", "好的", ("旧内容",)),
+    Reply("samsung-zh", "好\n\n-------- 原始信息 --------\n发件人：客服\n旧内容", "好", ("旧内容",)),
+    Reply("outlook-ja", "了解しました\n\n差出人: Support <s@example.com>\n送信日時: 2023年11月15日 14:00\n宛先: Li\n件名: 注文\n\nOLDTEXT", "了解しました", ("OLDTEXT",)),
+    Reply("gmail-ja", "了解しました\n\n2023年11月15日(水) 14:00 Support <s@example.com>:\n\n> OLDTEXT", "了解しました", ("OLDTEXT",)),
+    Reply("gmail-ko", "네\n\n2023년 11월 15일 (수) 오후 2:00, Support <s@example.com>님이 작성:\n\n> OLDTEXT", "네", ("OLDTEXT",)),
+    Reply("gmail-es", "Gracias\n\nEl mié, 15 nov 2023 a las 14:00, Support (<s@example.com>) escribió:\n\n> OLDTEXT", "Gracias", ("OLDTEXT",)),
     Reply("qq-title-alone", "好的\n\n原始邮件\n\n发件人：客服<support@example.com>\n发件时间：2023年11月15日 14:00\n收件人：张三\n旧内容", "好的", ("原始邮件", "旧内容")),
     Reply("aliyun", "好的\n\n------------------------------------------------------------------\n发件人：客服<support@example.com>\n发送时间：2023年11月15日(星期三) 14:00\n收件人：张三\n主　题：订单\n\n旧内容", "好的", ("----", "旧内容")),
     # --- nothing may be cut ------------------------------------------------------------------
