@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -34,7 +34,7 @@ from hub.clock import Clock, SystemClock
 from hub.config import Config, ConfigError
 from hub.configured import make_backends, make_connectors, without_sink
 from hub.contract import Connector
-from hub.documents import CORE, InboxItem, Job, Operation
+from hub.documents import CORE, DeadLetter, InboxItem, Job, Operation
 from hub.doors import Doors
 from hub.feed.tail import FeedTail
 from hub.housekeeping import Housekeeping
@@ -74,6 +74,7 @@ Role = Literal["run", "serve", "worker"]
 HTTP_CONNECT_S = 5
 HTTP_TOTAL_S = 30
 STALLS_SHOWN_S = 60.0
+DRAIN_LEAST_S = 1.0  # to hand over a lease, however little time there is
 
 
 class StartFailed(Exception):
@@ -121,6 +122,7 @@ class Hub:
         self.url = ""
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
+        self._drain_by: float | None = None  # of the event loop's clock, once it stops
         self._capabilities: dict[str, Capabilities] = {}
         self.connectors: dict[tuple[str, str], Connector[Any]] = {}
         self.backends: dict[str, TicketBackend] = {}
@@ -165,7 +167,22 @@ class Hub:
     def _work(self, part: _Part, name: str) -> None:
         """Run something until its turn to stop comes; then it ends what it is doing."""
         task = asyncio.create_task(part.run(), name=name)
-        self._stack.push_async_callback(_stopped, part.stop, task)
+        self._stack.push_async_callback(self._drained, part.stop, task)
+
+    async def _drained(self, stop: Callable[[], None], task: asyncio.Task[None]) -> None:
+        """Let a part finish what it is doing; cut it when `drain_timeout_s` is over for all.
+
+        What is cut is as after a crash: whoever takes it over looks up what became of it.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._drain_by is None:
+            self._drain_by = now + self.settings.drain_timeout_s
+        stop()
+        done, _ = await asyncio.wait({task}, timeout=max(DRAIN_LEAST_S, self._drain_by - now))
+        if not done:
+            log.warning("drain_cut", part=task.get_name(), after_s=self.settings.drain_timeout_s)
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=not done)
 
     # --- 1: the database -----------------------------------------------------------------------
 
@@ -221,6 +238,7 @@ class Hub:
         )
         self._stack.push_async_callback(spool.close)
         self.spool = spool
+        self.metrics.spool_records.set_function(lambda: float(spool.pending))
         adopted = await spool.adopt_dead()
         if adopted:
             log.info("spool_adopted", records=adopted)
@@ -358,6 +376,7 @@ class Hub:
             probe=self._probe,
             wake=self.writer.stored,
         )
+        self.metrics.leading.set_function(lambda: float(self.router.leading))
         self._work(self.router, "router")
 
     async def _probe(self, items: Sequence[InboxItem]) -> bool:
@@ -389,6 +408,7 @@ class Hub:
     def _committed(self, batch: Batch) -> None:
         """Wake up whoever waits for what the router has just committed."""
         self.metrics.routed.inc(batch.items)
+        self.metrics.dead_letters.inc(sum(isinstance(doc, DeadLetter) for doc in batch.docs))
         self.metrics.position.set(batch.position)
         self.tail.wake.set()
         operations = [doc.id for doc in batch.docs if isinstance(doc, Operation)]
@@ -400,6 +420,9 @@ class Hub:
     def _start_workers(self) -> None:
         settings = self.settings
         self.lanes = Lanes(self, self.contexts, self._take_outcome, owner=self.owner)
+        for lanes in (self.lanes.main, self.lanes.side):
+            lanes.gave_up = self.metrics.dead_letters.inc
+        self.lanes.media.told_of_dead_letters(self.metrics.dead_letters.inc)
         self._work(self.lanes.main, "workers")
         self._work(self.lanes.media, "media")
         self._stack.push_async_callback(self.lanes.relay.close)
@@ -451,6 +474,8 @@ class Hub:
             connectors=self.connectors,
             backends=self.backends,
             ready=self.problems,
+            takes=self.takes_deliveries,
+            overloaded=self.metrics.overloaded.inc,
             inbound=self.switches.inbound,
             public_url=settings.public_url or "",
             trusted_proxies=settings.trusted_proxies,
@@ -485,13 +510,13 @@ class Hub:
         self._stack.push_async_callback(self.doors.close)
 
     async def problems(self) -> Sequence[str]:
-        """Return what keeps this process from taking traffic, for /readyz."""
+        """Return what is wrong with this process, for /readyz; see also `takes_deliveries`."""
         problems = []
         try:
             async with asyncio.timeout(1.0):
                 await self.store.ping()
         except (StoreError, TimeoutError) as error:
-            problems.append(f"database: {error or 'no answer within 1 s'}")
+            problems.append(f"database: {str(error) or 'no answer within 1 s'}")
         if self.writer.spooling:
             problems.append(f"spooling: {self.spool.pending} records wait for the database")
         if self.overload.full:
@@ -501,6 +526,12 @@ class Hub:
         ]
         return problems
 
+    def takes_deliveries(self) -> bool:
+        """Say whether a delivery would be kept: in the database, or in the spool meanwhile."""
+        room = self.settings.spool_max_bytes - self.settings.max_body_bytes
+        spooled = self.writer.spooling and self.spool.bytes >= room
+        return self.overload.full is None and not spooled
+
 
 _NOTHING = Capabilities()
 
@@ -508,9 +539,3 @@ _NOTHING = Capabilities()
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-async def _stopped(stop: Callable[[], None], task: Awaitable[None]) -> None:
-    """Ask a part to finish what it is doing, and wait for it."""
-    stop()
-    await task

@@ -207,9 +207,25 @@ class LaneWorkers:
         self._running: dict[str, _Place] = {}
         self._stopping = False
         self.wake = asyncio.Event()
+        self.gave_up: Callable[[], None] = lambda: None  # there is one more dead letter
 
     async def run(self) -> None:
-        """Work until :meth:`stop`; lanes at work finish the job at hand."""
+        """Work until :meth:`stop`; lanes at work finish the job at hand.
+
+        Cancelled, it ends at once, and what was being sent is as after a crash.
+        """
+        try:
+            await self._find_work()
+            if self._running:
+                await asyncio.wait([place.task for place in self._running.values()])
+        except asyncio.CancelledError:
+            tasks = [place.task for place in self._running.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+
+    async def _find_work(self) -> None:
         while not self._stopping:
             try:
                 started = await self._start_lanes()
@@ -224,8 +240,6 @@ class LaneWorkers:
                     async with asyncio.timeout(IDLE_POLL_S):
                         await self.wake.wait()
                 self.wake.clear()
-        if self._running:
-            await asyncio.wait([place.task for place in self._running.values()])
 
     def stop(self) -> None:
         self._stopping = True
@@ -511,7 +525,9 @@ class LaneWorkers:
         """Let the outcome come in as an item; it stays in the job until that is durable."""
         channel, account = await self._handlers[job.kind].address_of(job)
         if job.reason:
-            await self._store.table(DeadLetter).insert([self._dead_letter(job, channel, account)])
+            letter = self._dead_letter(job, channel, account)
+            if not await self._store.table(DeadLetter).insert([letter]):
+                self.gave_up()
         if job.outcome:
             draft = Outcome(
                 key=f"{job.id}:{job.attempts}:{job.outcome.get('state', '')}",

@@ -246,3 +246,4 @@ async def test_while_routing_lags_writes_are_refused_and_can_come_again(
     refused = await api.post(f"{ann}/replies", {"parts": HI})
     assert (refused.status, refused.problem) == (503, "unavailable")
     assert int(refused.headers["Retry-After"]) > 0
+    assert api.hub.metrics.registry.get_sample_value("omniline_overloaded_total") == 1

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner, Result
+from structlog.testing import capture_logs
 
 from hub import cli as command_line
+from hub.accounts.measures import AccountMeasures
 from hub.admin import open_space
+from hub.app import Hub
 from hub.checks import check_config
 from hub.cli import cli
 from hub.clock import SystemClock
@@ -20,6 +26,7 @@ from hub.config import Config, ConfigError, load, parse_settings
 from hub.config.describe import settings_page
 from hub.config.loader import load_text
 from hub.documents import DeadLetter
+from hub.metrics import Metrics
 from hub.plugin_host import PluginHost
 from hub.replay import offline_connectors, redrive
 from hub.space import space_key
@@ -238,3 +245,31 @@ async def test_a_feed_sink_that_nobody_brings_is_refused(
     text = config_text(mongo_url, mongo_db_name, tmp_path, accounts=["main"], more=more)
     with pytest.raises(ConfigError, match="there is no feed sink 'kafka'"):
         await check_config(load_text(text))
+
+
+async def test_a_stop_takes_no_longer_than_the_setting_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part that does not end is cut and named; the time is for all parts together."""
+    monkeypatch.setattr("hub.app.DRAIN_LEAST_S", 0.01)
+    hub = Hub(load_text(f'[hub]\ndata_dir = "{tmp_path}"\ndrain_timeout_s = 0\n'))
+    stop = Mock()
+    hangs = asyncio.create_task(asyncio.Event().wait(), name="workers")
+    ends = asyncio.create_task(asyncio.sleep(0), name="router")
+    with capture_logs() as logs:
+        await hub._drained(stop, hangs)
+        await hub._drained(stop, ends)
+    assert (hangs.cancelled(), ends.done(), stop.call_count) == (True, True, 2)
+    assert [(line["event"], line["part"]) for line in logs] == [("drain_cut", "workers")]
+
+
+def test_every_metric_is_explained_to_operators() -> None:
+    """And none that does not exist: the page is what alarms are made from."""
+    metrics, clock = Metrics(), SystemClock()
+    metrics.registry.register(AccountMeasures(list, clock))
+    names = {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in metrics.registry.collect()
+    }
+    page = (Path(__file__).parents[2] / "docs/operate.md").read_text()
+    assert set(re.findall(r"^\| `(omniline_\w+)`", page, re.MULTILINE)) == names

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import MutableSequence
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from structlog.typing import EventDict
@@ -268,8 +269,11 @@ async def test_a_final_failure_is_told_and_kept_for_a_person_and_the_lane_goes_o
 ) -> None:
     world.outside.plan["job_1"] = [failure]
     await world.give(job("job_1"), job("job_2"))
-    async with world.working():
+    gave_up = Mock()
+    async with world.working() as workers:
+        workers.gave_up = gave_up
         await world.finished("job_1", "job_2")
+    gave_up.assert_called_once_with()
     assert world.states == {"job_1": "failed", "job_2": "accepted"}
     assert world.told[0].result["reason"] == failure.reason
     (letter,) = await world.letters()
@@ -526,6 +530,25 @@ async def test_a_second_failure_after_a_redrive_is_another_letter(world: World) 
         await world.finished("job_1")
     assert [letter.reason for letter in await world.letters()] == ["once", "twice"]
     assert len(world.told_keys) == 2
+
+
+async def test_a_send_that_hangs_is_cut_when_there_is_no_more_time_and_left_in_doubt(
+    world: World,
+) -> None:
+    """Its job stays as a crash would leave it: whoever takes it over looks it up."""
+    world.outside.gates["job_1"] = asyncio.Event()
+    await world.give(job("job_1"))
+    workers = world.workers()
+    task = asyncio.create_task(workers.run())
+    await world.until("the send", lambda: world.outside.started == ["job_1"])
+    workers.stop()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert not workers.busy
+    assert len(workers.ended) == 1
+    held = await world.job("job_1")
+    assert (held.state, held.live) == ("sending", True)
+    assert world.told == []
 
 
 async def test_what_a_dead_worker_was_sending_is_looked_up_first(world: World) -> None:
