@@ -73,6 +73,8 @@ from hub.store.interface import Store, StoreError
 from hub.store.mongo import MongoStore
 from hub.store.mongod import EmbeddedMongod
 from hub.store.server_check import check_server
+from hub.strays import Strays
+from hub.sweeping import Sweeper
 from hub.web import Web
 from normalizer.capabilities import Capabilities
 from normalizer.drafts import Outcome
@@ -268,6 +270,7 @@ class Hub:
             self.switches.inbound,
             settings.default_region,
             [account.name for account in self.config.accounts if account.relay],
+            Strays(self.store, self.clock),
         )
         self.services = HubServices(
             self.store,
@@ -476,7 +479,12 @@ class Hub:
             self.switches.outbound_on,
             self.clock,
             self.gate,
-            Fitter.for_hub(self.store.blobs, settings.media, settings.data_dir).fit,
+            Fitter.for_hub(
+                self.store.blobs,
+                settings.media,
+                settings.data_dir,
+                Strays(self.store, self.clock),
+            ).fit,
         )
         dispatcher = Dispatcher(
             self.store,
@@ -554,6 +562,11 @@ class Hub:
             owner=self.owner,
             silence=timedelta(hours=settings.conversations.silence_hours),
             inbox_kept=timedelta(days=settings.inbox_days),
+            sweeper=(
+                Sweeper(self.store, self.clock, self.metrics)
+                if settings.media.unnamed_days
+                else None
+            ),
         )
         self._spawn(housekeeping.run(), "housekeeping")
         keeper = AccountKeeper(

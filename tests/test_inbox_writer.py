@@ -443,3 +443,19 @@ async def test_the_steps_of_the_spool_can_be_watched(world: World, inbox: Inbox)
         assert seen == ["spool.1", "spool.2"]
     finally:
         steps.watchers.clear()
+
+
+async def test_what_is_spooled_carries_its_raw_request_and_names_no_blob(
+    world: World, inbox: Inbox
+) -> None:
+    """The sweep knows what the inbox names, and not what a spool does; too large is not taken."""
+    inbox.away = Unavailable("away")
+    small, huge = item(id="in_small", raw_blob="blb_1"), item(id="in_huge", raw_blob="blb_2")
+    await world.writer.put(small, whole=b"raw")
+    with pytest.raises(Overloaded, match="too large for the spool"):
+        await world.writer.put(huge, whole=b"x" * (MAX_ITEM_BYTES + 1))
+    inbox.away = None
+    await world.until("the spool to be drained", lambda: inbox.order == ["in_small"])
+    stored = await inbox.store.table(InboxItem).get("in_small")
+    assert stored is not None
+    assert (stored.raw, stored.raw_blob) == (b"raw", None)

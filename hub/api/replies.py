@@ -19,6 +19,7 @@ from hub.api.views import EntryView, View, entry_view
 from hub.documents import AddressDoc, Conversation, Entry
 from hub.outbound.templates import Templates
 from hub.planning.commands import command_entry_id
+from hub.planning.media import blobs_in
 from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
 
@@ -216,17 +217,18 @@ class Replies:
         caller: ApiKey = request["api_key"]
         ident = path_id(request, "customer")
         wanted = await read_json(request, ReplyInput)
-        idempotency_key(request, wanted.idempotency_key)  # refuse a bad one before anything else
+        key = idempotency_key(request, wanted.idempotency_key)  # a bad one is refused at once
         if (wanted.template is None) == (not wanted.parts):
             raise Refusal("bad-request", "an answer has parts or a template: one of the two", 422)
         person = await self._people.find(caller, ident)
-        args = await self._arguments(caller, person, wanted)
+        args = await self._arguments(caller, person, wanted, key)
         try:
             ran = await self._commands.run(
                 request, "reply", args, key_in_body=wanted.idempotency_key
             )
         except Refusal as refusal:
             if refusal.error == "conversation-moved-on":
+                await self._uploads.not_named(caller, blobs_in(args["parts"]), key)
                 raise await self._moved_on(caller, refusal) from refusal
             raise
         made = command_entry_id(self._hub.key, ran.key)
@@ -244,11 +246,11 @@ class Replies:
         return answer(accepted, 202, {"Location": f"/api/v1/entries/{made}"})
 
     async def _arguments(
-        self, caller: ApiKey, person: Person, wanted: ReplyInput
+        self, caller: ApiKey, person: Person, wanted: ReplyInput, key: str
     ) -> dict[str, Any]:
         args: dict[str, Any] = {
             "customer": person.customer.id,
-            "parts": await command_parts(wanted.parts, self._uploads, caller),
+            "parts": await command_parts(wanted.parts, self._uploads, caller, key),
             "address": await self._address(caller, person, wanted),
             "agent": wanted.agent or caller.id,
         }
@@ -345,7 +347,8 @@ class Replies:
         caller: ApiKey = request["api_key"]
         entry = await self._people.entry(caller, path_id(request, "entry"))
         wanted = await read_json(request, EditInput)
-        parts = await command_parts(wanted.parts, self._uploads, caller)
+        key = idempotency_key(request)
+        parts = await command_parts(wanted.parts, self._uploads, caller, key)
         return await self._change(request, "edit", {"entry": entry.id, "parts": parts})
 
     async def recall(self, request: web.Request) -> web.Response:

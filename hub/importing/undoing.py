@@ -7,6 +7,7 @@ from hub.importing.accounts import MARK
 from hub.jobs import Result
 from hub.services import HubServices
 from hub.store.interface import Store
+from hub.strays import delete_blobs
 from normalizer.outcomes import Failure, Temporary
 
 AT_ONCE = 500
@@ -21,13 +22,11 @@ class Undoer:
 
     async def run(self, job: Job) -> Result | None:
         ident = str(job.args["import"])
-        for blob in job.args.get("blobs", ()):
-            await self._store.blobs.delete(blob)
+        await delete_blobs(self._store, job.args.get("blobs", ()))
         cleaned = not job.args.get("left")
         if cleaned:
             await self._remove_items(ident)
-            for blob in await self._store.blobs.marked(MARK, ident):
-                await self._store.blobs.delete(blob)
+            await delete_blobs(self._store, await self._store.blobs.marked(MARK, ident))
         answer = await self._services.run_command(
             "take_back_import",
             {"import_id": ident, "cleaned": cleaned},
@@ -45,9 +44,7 @@ class Undoer:
         routed = {"imported": ident, "open": {"$exists": False}}
         while items := await inbox.find(routed, limit=AT_ONCE):
             ids = [item.id for item in items]
-            for item in items:
-                if item.raw_blob is not None:
-                    await self._store.blobs.delete(item.raw_blob)
+            await delete_blobs(self._store, [item.raw_blob for item in items if item.raw_blob])
             await self._store.table(DeadLetter).delete({"kind": "inbox", "ref": {"$in": ids}})
             await inbox.delete({"_id": {"$in": ids}})
 
