@@ -642,9 +642,10 @@ class State(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_
 class StrayBlob(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
     """A blob that may be left behind; see hub/strays.py. The id is the blob's.
 
-    ``state``: "unnamed"; "owned" by ``owner``; "with" the inbox item ``item`` or the blob
-    ``source``, which it must not outlive; "doomed" is being taken away and can not be named.
-    ``due_at`` is when the sweep looks at it; at an owned one it never does.
+    ``state``: "unnamed"; "owned" by the operation ``owner``; "with" the inbox item ``item`` or
+    the blob ``source``, which it must not outlive; "doomed" is being taken away and can not be
+    named.
+    ``due_at`` is when the sweep looks at it; never, once an operation that names it was done.
     """
 
     collection: ClassVar[str] = "strays"

@@ -26,6 +26,7 @@ from hub.store.interface import BlobStore, Table, Unavailable
 UNNAMED_FOR = timedelta(days=30)  # connectors name a file within seconds
 RAW_LOOK = timedelta(days=1)  # how often the item of a large raw request is looked for
 COPY_LOOK = timedelta(days=30)  # how often the source of a copy is looked for
+OWNER_LOOK = timedelta(days=1)  # when it is looked at what became of an owner
 
 Taken = Literal["mine", "other", "gone"]
 
@@ -99,14 +100,16 @@ class Strays:
             await self._rows.delete({"_id": {"$in": list(blobs)}, "state": "unnamed"})
 
     async def take(self, blob: str, owner: str) -> Taken:
-        """Make ``owner`` the only one that names ``blob``, if it is nobody's."""
+        """Make ``owner``, an operation, the only one that names ``blob``, if it is nobody's."""
+        look = self._clock.now() + OWNER_LOOK
         while True:
             row = await self._rows.get(blob)
             if row is None:  # of a release before this one
-                if not await self._rows.insert([StrayBlob(id=blob, state="owned", owner=owner)]):
+                mine = StrayBlob(id=blob, state="owned", owner=owner, due_at=look)
+                if not await self._rows.insert([mine]):
                     return "mine"
             elif row.state == "unnamed":
-                mine = replace(row, state="owned", owner=owner, due_at=None)
+                mine = replace(row, state="owned", owner=owner, due_at=look)
                 if await self._rows.swap(mine, {"state": "unnamed"}):
                     return "mine"
             elif row.state == "owned":

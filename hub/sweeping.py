@@ -13,11 +13,11 @@ import structlog
 from msgspec.structs import replace
 
 from hub.clock import Clock
-from hub.documents import DeadLetter, InboxItem, StrayBlob
+from hub.documents import DeadLetter, InboxItem, Operation, StrayBlob
 from hub.metrics import Metrics
 from hub.steps import reached
 from hub.store.interface import Store
-from hub.strays import COPY_LOOK, RAW_LOOK
+from hub.strays import COPY_LOOK, RAW_LOOK, UNNAMED_FOR
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +57,9 @@ class Sweeper:
 
     async def _needed(self, row: StrayBlob) -> bool:
         """Whether what it lives with is still there; then it is looked at again later."""
+        if row.state == "owned":
+            await self._look_at_owner(row)
+            return True
         if row.state != "with":
             return False
         if row.item:
@@ -72,6 +75,17 @@ class Sweeper:
             later = replace(row, due_at=self._clock.now() + look)
             await self._rows.swap(later, {"state": "with", "due_at": row.due_at})
         return bool(here)
+
+    async def _look_at_owner(self, row: StrayBlob) -> None:
+        """What was done names the blob, for good; what was refused never will."""
+        known = await self._store.table(Operation).get(row.owner)
+        if known is None:  # on its way, a dead letter, or done so long ago that nobody knows
+            after = replace(row, due_at=self._clock.now() + UNNAMED_FOR)
+        elif known.state == "refused":
+            after = replace(row, state="unnamed", owner="", due_at=self._clock.now() + UNNAMED_FOR)
+        else:
+            after = replace(row, due_at=None)
+        await self._rows.swap(after, {"state": "owned", "owner": row.owner})
 
     async def _taken_away(self, row: StrayBlob) -> bool:
         if row.state != "doomed":

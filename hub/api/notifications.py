@@ -161,8 +161,9 @@ class Notifications:
     async def notify(self, request: web.Request) -> web.Response:
         caller: ApiKey = request["api_key"]
         wanted = await read_json(request, NotificationInput)
-        args = await self._arguments(caller, wanted, idempotency_key(request))
-        ran = await self._commands.run(request, "notify", args)
+        key = idempotency_key(request)
+        args = await self._arguments(caller, wanted, key)
+        ran = await self._commands.run(request, "notify", args, key_in_body=key)
         made = command_entry_id(self._hub.key, ran.key)
         entry = notice = None
         if ran.result is not None:

@@ -223,9 +223,7 @@ class Replies:
         person = await self._people.find(caller, ident)
         args = await self._arguments(caller, person, wanted, key)
         try:
-            ran = await self._commands.run(
-                request, "reply", args, key_in_body=wanted.idempotency_key
-            )
+            ran = await self._commands.run(request, "reply", args, key_in_body=key)
         except Refusal as refusal:
             if refusal.error == "conversation-moved-on":
                 await self._uploads.not_named(caller, blobs_in(args["parts"]), key)
@@ -349,7 +347,7 @@ class Replies:
         wanted = await read_json(request, EditInput)
         key = idempotency_key(request)
         parts = await command_parts(wanted.parts, self._uploads, caller, key)
-        return await self._change(request, "edit", {"entry": entry.id, "parts": parts})
+        return await self._change(request, "edit", {"entry": entry.id, "parts": parts}, key)
 
     async def recall(self, request: web.Request) -> web.Response:
         entry = await self._people.entry(request["api_key"], path_id(request, "entry"))
@@ -360,8 +358,10 @@ class Replies:
         wanted = await read_json(request, SeenInput)
         return await self._change(request, "seen", {"entry": entry.id, "state": wanted.state})
 
-    async def _change(self, request: web.Request, name: str, args: dict[str, Any]) -> web.Response:
-        ran = await self._commands.run(request, name, args)
+    async def _change(
+        self, request: web.Request, name: str, args: dict[str, Any], key: str = ""
+    ) -> web.Response:
+        ran = await self._commands.run(request, name, args, key_in_body=key)
         entry = await self._people.entry(request["api_key"], args["entry"])
         changed = Changed(
             operation=ran.operation,

@@ -13,11 +13,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hub.api.keys import ApiKey
+from hub.api.operations import command_key
 from hub.documents import Doc, Index
 from hub.inbox_writer import Overloaded
 from hub.media.keeping import cleaned_copy, copy_for
 from hub.media.outgoing import Outgoing, OutgoingFiles, is_picture
 from hub.media.sniffing import sniff
+from hub.planning.commands import operation_id
 from hub.planning.rules import Refusal
 from hub.store.interface import StoreError
 from hub.strays import UNNAMED_FOR, Strays, delete_blobs
@@ -119,7 +121,8 @@ class Uploads:
         return ready, known
 
     def _owner(self, caller: ApiKey, key: str) -> str:
-        return self._key.hashed("use", f"{caller.id}|{key}")
+        """Return the operation of the request, by which the sweep knows what became of it."""
+        return operation_id(self._key, command_key(caller, key))
 
     async def _copied(self, blob: str, known: Mapping[str, Any], owner: str) -> str:
         copy = copy_for(blob, owner)

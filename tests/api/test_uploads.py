@@ -14,8 +14,10 @@ import pytest
 from hub.api.keys import ApiKey
 from hub.api.uploads import Uploads
 from hub.config import HubSettings
+from hub.documents import Operation
 from hub.ids import SpaceKey
 from hub.metrics import Metrics
+from hub.planning.commands import operation_id
 from hub.planning.rules import Refusal
 from hub.store.memory import MemoryStore
 from hub.sweeping import Sweeper
@@ -78,6 +80,27 @@ async def test_a_request_that_was_refused_leaves_its_upload_to_the_next(world: W
     assert await world.named(upload, "again") == upload
     await world.uploads.not_named(CALLER, [upload], "refused")  # it is no longer its to give
     assert await world.named(upload, "third") != upload
+
+
+@pytest.mark.parametrize(("state", "stays"), [("done", True), ("refused", False), ("", True)])
+async def test_an_upload_of_a_request_that_was_refused_later_is_swept_in_the_end(
+    world: World, state: str, stays: bool
+) -> None:
+    """As when the customer was erased in between. What nobody knows the end of stays."""
+    upload = await world.uploaded()
+    copy = [await world.named(upload, key) for key in ("other", "asked")][1]
+    if state:
+        operation = operation_id(world.key, "api|key_1|asked")
+        told = Operation(
+            id=operation, name="reply", state=state, at=world.clock.now(), digest="", status=200
+        )
+        await world.store.table(Operation).put([told])
+    sweeper = Sweeper(world.store, world.clock, Metrics())
+    for _ in range(70):
+        await sweeper.sweep()
+        world.clock.advance(DAY)
+    assert (await world.store.blobs.metadata(copy) is not None) is stays
+    assert await world.store.blobs.metadata(upload) is not None
 
 
 async def test_an_upload_that_no_message_names_is_swept(world: World) -> None:
