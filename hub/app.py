@@ -64,6 +64,8 @@ from hub.store.interface import Store, StoreError
 from hub.store.mongo import MongoStore
 from hub.store.mongod import EmbeddedMongod
 from hub.store.server_check import check_server
+from hub.strays import Strays
+from hub.sweeping import Sweeper
 from hub.web import Web
 from normalizer.capabilities import Capabilities
 from normalizer.drafts import Outcome
@@ -290,6 +292,7 @@ class Hub:
             self.switches.inbound,
             settings.default_region,
             [account.name for account in self.config.accounts if account.relay],
+            Strays(self.store, self.clock),
         )
         self.services = HubServices(
             self.store,
@@ -435,6 +438,11 @@ class Hub:
             owner=self.owner,
             silence=timedelta(hours=settings.conversations.silence_hours),
             inbox_kept=timedelta(days=settings.inbox_days),
+            sweeper=(
+                Sweeper(self.store, self.clock, self.metrics)
+                if settings.media.unnamed_days
+                else None
+            ),
         )
         self._spawn(housekeeping.run(), "housekeeping")
         keeper = AccountKeeper(

@@ -14,6 +14,7 @@ from hub.plugin_host import PluginHost
 from hub.repeatable import Repeatable
 from hub.services import HubServices
 from hub.store.interface import Store
+from hub.strays import delete_blobs
 from normalizer.outcomes import Temporary
 
 CHUNK = 500
@@ -63,15 +64,14 @@ class Cleaner(Repeatable):
         return None
 
     async def _delete_blobs(self, job: Job) -> None:
+        doomed: list[str] = []
         for blob in job.args.get("blobs", ()):
-            await self._store.blobs.delete(blob)
-            await self._store.blobs.delete(fitted_copy(blob))
+            doomed += (blob, fitted_copy(blob))  # in this order: see Fitter
+        await delete_blobs(self._store, doomed)
 
     async def _redact(self, where: dict[str, object]) -> None:
         doomed = await self._store.table(InboxItem).find({**where, "raw_blob": {"$exists": True}})
-        for item in doomed:
-            if item.raw_blob:
-                await self._store.blobs.delete(item.raw_blob)
+        await delete_blobs(self._store, [item.raw_blob for item in doomed if item.raw_blob])
         await self._store.inbox.redact(where)
 
     async def _next_round(self, job: Job) -> None:

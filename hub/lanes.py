@@ -26,6 +26,7 @@ from hub.plugin_context import PluginContext
 from hub.profiles import ProfileWorker
 from hub.relay import Relay
 from hub.running import Running
+from hub.strays import Strays
 
 SIDE_LANES = 4
 
@@ -58,7 +59,12 @@ class Lanes:
             hub.switches.outbound_on,
             hub.clock,
             sending,
-            Fitter.for_hub(hub.store.blobs, settings.media, settings.data_dir).fit,
+            Fitter.for_hub(
+                hub.store.blobs,
+                settings.media,
+                settings.data_dir,
+                Strays(hub.store, hub.clock),
+            ).fit,
         )
         dispatcher = Dispatcher(
             hub.store,

@@ -66,6 +66,12 @@ class Metrics:
         self.dead_letters = Counter(
             "omniline_dead_letters_total", "Dead letters that this process made.", registry=registry
         )
+        self.blobs_swept = Counter(
+            "omniline_blobs_swept_total",
+            "Files that nothing names, taken away by this process: unnamed, raw or copy.",
+            ["kind"],
+            registry=registry,
+        )
         self.account_up = Gauge(
             "omniline_account_up", "1 while the account is ok.", account, registry=registry
         )

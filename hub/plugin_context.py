@@ -78,6 +78,10 @@ class Services(Protocol):
         max_bytes: int | None = None,
     ) -> Fetched: ...
 
+    async def store_file(
+        self, data: bytes | AsyncIterator[bytes], metadata: Mapping[str, Any] | None = None
+    ) -> str: ...
+
     async def take_in(
         self,
         channel: str,
@@ -292,6 +296,16 @@ class ConnectorContext(PluginContext):
         return await self._services.take_in(
             self._channel, self._account, drafts, door=door, raw=raw
         )
+
+    async def store_file(
+        self, data: bytes | AsyncIterator[bytes], metadata: Mapping[str, Any] | None = None
+    ) -> str:
+        """Store bytes that a draft will name, as ``Media(blob=...)``; return their blob.
+
+        What no draft names within 30 days is taken away, so that a crash before ``deliver``
+        leaves nothing behind. For bytes that are never in a message use :attr:`blobs`.
+        """
+        return await self._services.store_file(data, metadata)
 
     def entry_id(self, draft: Message | Event) -> str:
         """Return the id that the draft's entry has or will have."""

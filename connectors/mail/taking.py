@@ -1,9 +1,7 @@
 """From a mail's bytes to what the hub takes in: read, keep the files, say what could not be read.
 
 Files go into the blob store before the mail is delivered. If the process dies in between, the
-mail comes again with new blobs, and the first ones stay behind: they cannot be swept safely,
-because from here nobody can say whether the delivery in doubt was stored and names them. That
-costs the size of one mail for each such crash.
+mail comes again with new blobs, and the hub takes the first ones away some time later.
 """
 
 from __future__ import annotations
@@ -121,7 +119,7 @@ class Taker:
     async def _put(self, file: MailFile) -> str:
         media: Media = file.media
         metadata = {"kind": "mail", "name": media.name, "mime": media.mime}
-        return await self._context.blobs.put(file.data, metadata=metadata)
+        return await self._context.store_file(file.data, metadata)
 
 
 def instance_of(context: ConnectorContext) -> str:

@@ -178,8 +178,8 @@ class Uploads:
             found = sniff(data, self._limits)
         if len(data) > max_bytes(found.kind, self._limits):
             raise SiteError("too_large", "the file is too large for what it is")
-        blob = await self._context.blobs.put(
-            data, metadata={"channel": "site", "account": self._account, "mime": found.mime}
+        blob = await self._context.store_file(
+            data, {"channel": "site", "account": self._account, "mime": found.mime}
         )
         return replace(
             doc,
@@ -255,9 +255,7 @@ class Uploads:
         metadata = await self._context.blobs.metadata(doc.blob)
         if metadata is None:  # the hub made its own copy of it, and has taken it away
             raise SiteError("upload_expired", "this file was sent before: begin the upload again")
-        return await self._context.blobs.put(
-            self._context.blobs.stream(doc.blob), metadata=metadata
-        )
+        return await self._context.store_file(self._context.blobs.stream(doc.blob), metadata)
 
     def _may_use(self, session: Session, doc: UploadDoc) -> bool:
         visitor = self._context.address_id(self._visitors.visitor_address(session.id))

@@ -10,7 +10,7 @@ from aiohttp import web
 from msgspec import Meta
 from msgspec.structs import replace
 
-from hub.api.bodies import PATH_IDS, Input, answer, moment, path_id, read_json
+from hub.api.bodies import PATH_IDS, Input, answer, idempotency_key, moment, path_id, read_json
 from hub.api.keys import ApiKey
 from hub.api.openapi import operation
 from hub.api.operations import Commands
@@ -162,7 +162,9 @@ class Notifications:
     async def notify(self, request: web.Request) -> web.Response:
         caller: ApiKey = request["api_key"]
         wanted = await read_json(request, NotificationInput)
-        ran = await self._commands.run(request, "notify", await self._arguments(caller, wanted))
+        key = idempotency_key(request)
+        args = await self._arguments(caller, wanted, key)
+        ran = await self._commands.run(request, "notify", args, key_in_body=key)
         made = command_entry_id(self._hub.key, ran.key)
         entry = notice = None
         if ran.result is not None:
@@ -177,10 +179,12 @@ class Notifications:
         )
         return answer(accepted, 202, {"Location": f"/api/v1/entries/{made}"})
 
-    async def _arguments(self, caller: ApiKey, wanted: NotificationInput) -> dict[str, Any]:
+    async def _arguments(
+        self, caller: ApiKey, wanted: NotificationInput, key: str
+    ) -> dict[str, Any]:
         args: dict[str, Any] = {
             "purpose": wanted.purpose,
-            "parts": await command_parts(wanted.parts, self._uploads, caller),
+            "parts": await command_parts(wanted.parts, self._uploads, caller, key),
             "respect_quiet_hours": wanted.respect_quiet_hours,
             **await self._whom(caller, wanted),
         }

@@ -109,25 +109,30 @@ PartsInput = Annotated[list[AnyPartInput], Meta(max_length=20)]
 
 
 async def command_parts(
-    parts: list[AnyPartInput], uploads: Uploads, caller: ApiKey
+    parts: list[AnyPartInput], uploads: Uploads, caller: ApiKey, key: str
 ) -> list[dict[str, Any]]:
     """Return the parts as a command takes them, with what is known of their attachments.
 
+    ``key`` is the Idempotency-Key of the request: under it the same blobs are named again.
     Raises Refusal(422) for an attachment that is not there, or not the caller's.
     """
-    return [await _with_media(msgspec.to_builtins(part), uploads, caller) for part in parts]
+    return [await _with_media(msgspec.to_builtins(part), uploads, caller, key) for part in parts]
 
 
-async def _with_media(part: dict[str, Any], uploads: Uploads, caller: ApiKey) -> dict[str, Any]:
+async def _with_media(
+    part: dict[str, Any], uploads: Uploads, caller: ApiKey, key: str
+) -> dict[str, Any]:
     for member in ("media", "image"):
         media = part.get(member)
         if media is not None:
-            part[member] = await _media(media, uploads, caller)
+            part[member] = await _media(media, uploads, caller, key)
     return part
 
 
-async def _media(media: dict[str, Any], uploads: Uploads, caller: ApiKey) -> dict[str, Any]:
-    blob, known = await uploads.named(caller, media["blob"])
+async def _media(
+    media: dict[str, Any], uploads: Uploads, caller: ApiKey, key: str
+) -> dict[str, Any]:
+    blob, known = await uploads.named(caller, media["blob"], key)
     told = {
         "blob": blob,
         "name": media["name"] or known.get("name", ""),

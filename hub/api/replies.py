@@ -19,6 +19,7 @@ from hub.api.views import EntryView, View, entry_view
 from hub.documents import AddressDoc, Conversation, Entry
 from hub.outbound.templates import Templates
 from hub.planning.commands import command_entry_id
+from hub.planning.media import blobs_in
 from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
 
@@ -216,17 +217,16 @@ class Replies:
         caller: ApiKey = request["api_key"]
         ident = path_id(request, "customer")
         wanted = await read_json(request, ReplyInput)
-        idempotency_key(request, wanted.idempotency_key)  # refuse a bad one before anything else
+        key = idempotency_key(request, wanted.idempotency_key)  # a bad one is refused at once
         if (wanted.template is None) == (not wanted.parts):
             raise Refusal("bad-request", "an answer has parts or a template: one of the two", 422)
         person = await self._people.find(caller, ident)
-        args = await self._arguments(caller, person, ident, wanted)
+        args = await self._arguments(caller, person, ident, wanted, key)
         try:
-            ran = await self._commands.run(
-                request, "reply", args, key_in_body=wanted.idempotency_key
-            )
+            ran = await self._commands.run(request, "reply", args, key_in_body=key)
         except Refusal as refusal:
             if refusal.error == "conversation-moved-on":
+                await self._uploads.not_named(caller, blobs_in(args["parts"]), key)
                 raise await self._moved_on(caller, refusal) from refusal
             raise
         made = command_entry_id(self._hub.key, ran.key)
@@ -244,7 +244,7 @@ class Replies:
         return answer(accepted, 202, {"Location": f"/api/v1/entries/{made}"})
 
     async def _arguments(
-        self, caller: ApiKey, person: Person, asked: str, wanted: ReplyInput
+        self, caller: ApiKey, person: Person, asked: str, wanted: ReplyInput, key: str
     ) -> dict[str, Any]:
         """Return the command's arguments: as far as can be, what the request itself says.
 
@@ -255,7 +255,7 @@ class Replies:
         chosen_here = bool(wanted.address) or caller.limited or wanted.template is not None
         args: dict[str, Any] = {
             "customer": asked,
-            "parts": await command_parts(wanted.parts, self._uploads, caller),
+            "parts": await command_parts(wanted.parts, self._uploads, caller, key),
             "address": leaves_by.id if chosen_here and leaves_by is not None else "",
             "agent": wanted.agent or caller.id,
         }
@@ -358,8 +358,9 @@ class Replies:
         caller: ApiKey = request["api_key"]
         entry = await self._people.entry(caller, path_id(request, "entry"))
         wanted = await read_json(request, EditInput)
-        parts = await command_parts(wanted.parts, self._uploads, caller)
-        return await self._change(request, "edit", {"entry": entry.id, "parts": parts})
+        key = idempotency_key(request)
+        parts = await command_parts(wanted.parts, self._uploads, caller, key)
+        return await self._change(request, "edit", {"entry": entry.id, "parts": parts}, key)
 
     async def recall(self, request: web.Request) -> web.Response:
         entry = await self._people.entry(request["api_key"], path_id(request, "entry"))
@@ -370,8 +371,10 @@ class Replies:
         wanted = await read_json(request, SeenInput)
         return await self._change(request, "seen", {"entry": entry.id, "state": wanted.state})
 
-    async def _change(self, request: web.Request, name: str, args: dict[str, Any]) -> web.Response:
-        ran = await self._commands.run(request, name, args)
+    async def _change(
+        self, request: web.Request, name: str, args: dict[str, Any], key: str = ""
+    ) -> web.Response:
+        ran = await self._commands.run(request, name, args, key_in_body=key)
         entry = await self._people.entry(request["api_key"], args["entry"])
         changed = Changed(
             operation=ran.operation,

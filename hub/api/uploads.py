@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hub.api.keys import ApiKey
+from hub.api.operations import command_key
 from hub.documents import Doc, Index
 from hub.inbox_writer import Overloaded
-from hub.media.keeping import cleaned_copy
+from hub.media.keeping import cleaned_copy, copy_for
 from hub.media.outgoing import Outgoing, OutgoingFiles, is_picture
 from hub.media.sniffing import sniff
+from hub.planning.commands import operation_id
 from hub.planning.rules import Refusal
 from hub.store.interface import StoreError
+from hub.strays import UNNAMED_FOR, Strays, delete_blobs
 from normalizer.media import file_name
 from normalizer.outcomes import Rejected, Temporary
 
@@ -47,8 +50,11 @@ class Uploads:
     def __init__(self, hub: Running) -> None:
         self._key = hub.key
         self._clock = hub.clock
+        self._store = hub.store
         self._blobs = hub.store.blobs
         self._uploads = hub.store.table(UploadDoc)
+        kept = timedelta(days=hub.settings.media.unnamed_days)
+        self._strays = Strays(hub.store, hub.clock, unnamed_for=kept or UNNAMED_FOR)
         self._outgoing = OutgoingFiles.for_hub(hub.settings.media, hub.settings.data_dir)
 
     async def keep(
@@ -69,7 +75,7 @@ class Uploads:
             mine = UploadDoc(id=ident, digest=digest, blob=blob, expire_at=expire_at)
             if not await self._uploads.insert([mine]):
                 return blob, known
-            await self._blobs.delete(blob)  # the same request was faster by another connection
+            await delete_blobs(self._store, [blob])  # another connection was faster
             before = await self._uploads.get(ident)
         if before is None or before.digest != digest:
             raise Refusal(
@@ -86,24 +92,53 @@ class Uploads:
         try:
             async with self._outgoing.ready(data, mime, name) as file:
                 known = _known(file, caller.id)
-                return await self._blobs.put(file.data, metadata=known, blob=blob), known
+                return await self._strays.put(file.data, metadata=known, blob=blob), known
         except Rejected as refused:
             raise Refusal("bad-request", refused.reason, 422) from refused
         except Temporary as failed:
             raise Overloaded(f"{failed.reason}: try again in a few seconds") from failed
 
-    async def named(self, caller: ApiKey, blob: str) -> tuple[str, Mapping[str, Any]]:
+    async def named(self, caller: ApiKey, blob: str, key: str) -> tuple[str, Mapping[str, Any]]:
         """Return the blob that a message names for an upload, and what is known of it.
 
+        ``key`` is the request's Idempotency-Key. The first message owns the upload, and others
+        get copies: erasing one customer must not take another's file away.
         Raises Refusal(422) for what is not there, not the caller's, or cannot be made ready.
         """
         known = await self._blobs.metadata(blob)
         foreign = known is None or known.get("kind") != ATTACHMENT
         if known is None or foreign or (caller.limited and known.get("by") != caller.id):
-            raise Refusal("bad-request", f"there is no attachment {blob}: upload it first", 422)
-        if "checked" in known:
-            return blob, known
-        return await self._made_ready(caller, blob, known)
+            raise _missing(blob)
+        ready = blob
+        if "checked" not in known:
+            ready, known = await self._made_ready(caller, blob, known)
+        owner = self._owner(caller, key)
+        taken = await self._strays.take(ready, owner)
+        if taken == "other":
+            ready = await self._copied(ready, known, owner)
+        if taken == "gone" or await self._blobs.metadata(ready) is None:
+            raise _missing(blob)
+        return ready, known
+
+    def _owner(self, caller: ApiKey, key: str) -> str:
+        """Return the operation of the request, by which the sweep knows what became of it."""
+        return operation_id(self._key, command_key(caller, key))
+
+    async def _copied(self, blob: str, known: Mapping[str, Any], owner: str) -> str:
+        copy = copy_for(blob, owner)
+        if await self._blobs.metadata(copy) is None:
+            try:
+                await self._strays.put(self._blobs.stream(blob), metadata=known, blob=copy)
+            except StoreError:
+                if await self._blobs.metadata(copy) is None:
+                    raise
+        await self._strays.take(copy, owner)
+        return copy
+
+    async def not_named(self, caller: ApiKey, blobs: Iterable[str], key: str) -> None:
+        """Say that the request under ``key`` was refused for good: others may name its files."""
+        for blob in blobs:
+            await self._strays.give_back(blob, self._owner(caller, key))
 
     async def _made_ready(
         self, caller: ApiKey, blob: str, known: Mapping[str, Any]
@@ -126,6 +161,10 @@ class Uploads:
             if made is None:
                 raise
             return copy, made  # another request was faster
+
+
+def _missing(blob: str) -> Refusal:
+    return Refusal("bad-request", f"there is no attachment {blob}: upload it first", 422)
 
 
 def _known(file: Outgoing, by: str) -> dict[str, Any]:

@@ -143,6 +143,16 @@ class MediaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             extra={"unit": "pixels"},
         ),
     ] = 40_000_000
+    unnamed_days: Annotated[
+        int,
+        Meta(
+            description="An uploaded file that no message named is deleted after so many days."
+            " 0 keeps it, and whatever a crash left behind in the blob store.",
+            ge=0,
+            le=3650,
+            extra={"unit": "days"},
+        ),
+    ] = 30
     send_uncleaned: Annotated[
         bool,
         Meta(

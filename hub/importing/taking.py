@@ -38,6 +38,7 @@ from hub.metrics import Metrics
 from hub.planning.media import blobs_in
 from hub.steps import reached
 from hub.store.interface import LaneLease, NotStorable, Store, StoreError
+from hub.strays import Strays, delete_blobs
 from normalizer.drafts import AnyDraft, Event, Message
 from normalizer.keys import dedupe_key
 from normalizer.media import file_name
@@ -148,6 +149,7 @@ class Taking:
             self._clock,
             Metrics(),
             default_region=self._region,
+            strays=Strays(self._store, self._clock),
         )
         try:
             async with aclosing(_closable(source.pages(run.cursor))) as pages:
@@ -217,7 +219,7 @@ class Taking:
                 {"imported": ident, "parts.media.blob": blob}
             )
             if not used:
-                await self._store.blobs.delete(blob)
+                await delete_blobs(self._store, [blob])
 
     # --- what is known ---------------------------------------------------------------------------
 

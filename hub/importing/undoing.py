@@ -8,6 +8,7 @@ from hub.jobs import Result
 from hub.repeatable import Repeatable
 from hub.services import HubServices
 from hub.store.interface import Store
+from hub.strays import delete_blobs
 from normalizer.outcomes import Temporary
 
 AT_ONCE = 500
@@ -22,13 +23,11 @@ class Undoer(Repeatable):
 
     async def run(self, job: Job) -> Result | None:
         ident = str(job.args["import"])
-        for blob in job.args.get("blobs", ()):
-            await self._store.blobs.delete(blob)
+        await delete_blobs(self._store, job.args.get("blobs", ()))
         cleaned = not job.args.get("left")
         if cleaned:
             await self._remove_items(ident)
-            for blob in await self._store.blobs.marked(MARK, ident):
-                await self._store.blobs.delete(blob)
+            await delete_blobs(self._store, await self._store.blobs.marked(MARK, ident))
         answer = await self._services.run_command(
             "take_back_import",
             {"import_id": ident, "cleaned": cleaned},
@@ -46,9 +45,7 @@ class Undoer(Repeatable):
         routed = {"imported": ident, "open": {"$exists": False}}
         while items := await inbox.find(routed, limit=AT_ONCE):
             ids = [item.id for item in items]
-            for item in items:
-                if item.raw_blob is not None:
-                    await self._store.blobs.delete(item.raw_blob)
+            await delete_blobs(self._store, [item.raw_blob for item in items if item.raw_blob])
             await self._store.table(DeadLetter).delete({"kind": "inbox", "ref": {"$in": ids}})
             await inbox.delete({"_id": {"$in": ids}})
 

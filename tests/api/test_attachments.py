@@ -166,7 +166,8 @@ async def test_a_picture_is_stored_as_it_may_leave(api: RunningHub) -> None:
     old = await api.hub.store.blobs.put(photo(), metadata=known)
     caller = ApiKey(id="key_1", name="k", scopes=frozenset())
     parts = [ImageInput(media=MediaInput(blob=blob)) for blob in (made.json["id"], old, old)]
-    told = [each["media"] for each in await command_parts([*parts], Uploads(api.hub), caller)]
+    named = await command_parts([*parts], Uploads(api.hub), caller, "r1")
+    told = [each["media"] for each in named]
     assert told[0]["blob"] == made.json["id"]
     assert told[1] == told[2]
     assert [(media["width"], media["height"]) for media in told[:2]] == [(400, 640), (640, 400)]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from hub.documents import AddressDoc, Conversation, Entry, Job
+from hub.documents import AddressDoc, Conversation, Entry, Job, StrayBlob
 from tests.support.hubs import RunningHub, running_hub
 
 HI = [{"type": "text", "text": "hi"}]
@@ -100,8 +100,13 @@ async def test_an_answer_is_refused_with_the_newer_entries_when_somebody_spoke(
 ) -> None:
     latest = (await api.get(f"{ann}/timeline"))["latest"]
     newer = await api.message("wait, one more thing")
-    refused = await api.post(f"{ann}/replies", {"parts": HI, "seen_up_to": latest}, once="k1")
+    upload = (await api.call("POST", "/api/v1/attachments", data=b"%PDF-1.7 x")).json["id"]
+    parts = [*HI, {"type": "file", "media": {"blob": upload}}]
+    refused = await api.post(f"{ann}/replies", {"parts": parts, "seen_up_to": latest}, once="k1")
     assert (refused.status, refused.problem) == (409, "conversation-moved-on")
+    row = await api.hub.store.table(StrayBlob).get(upload)
+    assert row is not None
+    assert row.state == "unnamed"  # it is the next answer's to send
     assert [entry["id"] for entry in refused.json["entries"]] == [newer.id]
     assert refused.json["entries"][0]["text"] == "wait, one more thing"
     again = await api.post(

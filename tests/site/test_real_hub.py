@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from hub.clock import SystemClock
-from hub.documents import Entry
+from hub.documents import Entry, StrayBlob
 from normalizer.parts import Media, MediaState
 from tests.media.pictures import photo
 from tests.site.space import SECRET, SERVER_KEY, SITE, Browsers
@@ -171,6 +171,9 @@ async def test_agents_see_a_visitors_picture_without_its_metadata(
     shown = await site.call("GET", new["parts"][0]["url"])
     assert shown.body == await hub.hub.store.blobs.read(media.blob)
     assert await hub.hub.store.blobs.read(media.original.blob) == picture
+
+    strays = hub.hub.store.table(StrayBlob)
+    assert await strays.count({}) == 0, "the message names it: it is never swept"
 
     made = await hub.call("POST", "/api/v1/attachments?name=a.jpg", data=picture)
     answered = await hub.post(
