@@ -29,6 +29,8 @@ from normalizer.drafts import AnyDraft
 from normalizer.outcomes import Accepted, Unsupported
 from normalizer.parts import Media
 
+REACHES = frozenset({"tel"})  # schemes of addresses: also of numbers that nobody texted from
+
 
 class Provider(abc.ABC):
     """One account at one provider."""

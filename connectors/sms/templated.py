@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 import msgspec
 
 from connectors.sms import keywords
-from connectors.sms.provider import Provider
+from connectors.sms.provider import REACHES, Provider
 from connectors.sms.pushes import REPORT, PushGuard
 from connectors.sms.senders import sender_address
 from connectors.sms.settings import SmsSettings, SmsTemplate
@@ -37,6 +37,7 @@ CAPABILITIES = Capabilities(
     max_parts=1,
     delivery_receipts=True,
     sees_foreign_answers=False,
+    reaches=REACHES,
 )
 
 

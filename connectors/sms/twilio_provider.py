@@ -10,7 +10,7 @@ from twilio.twiml.messaging_response import MessagingResponse
 from connectors._twilio.rest import TwilioRest
 from connectors._twilio.signature import FORM, SigningKeys, signature, unchecked, verified
 from connectors.sms import twilio_inbound, twilio_polling
-from connectors.sms.provider import Provider
+from connectors.sms.provider import REACHES, Provider
 from connectors.sms.settings import SmsSettings, TwilioSettings
 from connectors.sms.twilio_sending import (
     IMAGE_TYPES,
@@ -52,6 +52,7 @@ class TwilioProvider(Provider):
         max_image_bytes=MAX_IMAGE_BYTES,
         image_types=IMAGE_TYPES,
         delivery_receipts=True,
+        reaches=REACHES,
         sees_foreign_answers=False,
     )
 

@@ -15,6 +15,7 @@ from hub.api.parts import Line, PartsInput, command_parts
 from hub.api.people import People, Person
 from hub.api.timelines import Latest
 from hub.api.views import EntryView, View, entry_view
+from hub.api.ways import Way, chosen_way, seen_at
 from hub.documents import AddressDoc, Conversation, Entry
 from hub.outbound.templates import Templates
 from hub.planning.commands import command_entry_id
@@ -38,7 +39,8 @@ class TemplateInput(Input, frozen=True, kw_only=True):
 class ReplyInput(Input, frozen=True, kw_only=True):
     """An answer, of parts or by a template.
 
-    Without ``address`` it goes to the address of ``channel`` seen last.
+    Without ``address`` it goes to the address of ``channel`` seen last. A phone number from which
+    somebody only called is texted where ``channel`` says so.
     """
 
     parts: PartsInput = []
@@ -47,6 +49,14 @@ class ReplyInput(Input, frozen=True, kw_only=True):
         str, Meta(max_length=2000, description="The id or the canonical text of an address.")
     ] = ""
     channel: Annotated[str, Meta(max_length=64)] = ""
+    account: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            description="The account of `channel` by which it leaves, where the address was seen"
+            " at none and several could: see `also_by` of the address.",
+        ),
+    ] = ""
     conversation: Annotated[str, Meta(pattern=PATH_IDS["conversation"])] | None = None
     thread: Annotated[str, Meta(max_length=64)] = ""
     reply_to: (
@@ -248,10 +258,13 @@ class Replies:
             "address": await self._address(caller, person, wanted),
             "agent": wanted.agent or caller.id,
         }
+        other = self._other_way(caller, person, wanted, args["address"])
+        if other is not None:
+            args |= {"address": other.address, "account": other.account}
         if wanted.template is not None:
-            args |= await self._by_template(wanted.template, args["address"])
+            args |= await self._by_template(wanted.template, args["address"], other)
         else:
-            await self._refuse_free_text(person, wanted, args["address"])
+            await self._refuse_free_text(person, wanted, args["address"], other)
         for name in ("channel", "thread", "subject", "agent_name"):
             if value := getattr(wanted, name):
                 args[name] = value
@@ -265,28 +278,49 @@ class Replies:
 
     async def _address(self, caller: ApiKey, person: Person, wanted: ReplyInput) -> str:
         """Return where the answer goes, if the caller says so or may not go everywhere."""
+        if wanted.account and not wanted.channel:
+            raise Refusal("bad-request", "name the channel of this account as well", 422)
         if wanted.address:
             doc = await self._people.address(caller, person, wanted.address)
-            if wanted.channel not in ("", doc.channel):
+            if self._other_way(caller, person, wanted, doc.id) is not None:
+                return doc.id
+            if not seen_at(doc, wanted.channel, wanted.account):
                 raise Refusal(
                     "bad-request",
-                    f"this address is reached by {doc.channel}: leave channel out",
+                    f"this address is reached by {doc.channel}: leave channel and account out",
                     422,
                 )
             return self._reachable(caller, doc).id
-        chosen_here = caller.limited or wanted.template is not None
+        chosen_here = caller.limited or wanted.template is not None or bool(wanted.account)
         if not chosen_here and (wanted.channel or not wanted.conversation):
             return ""  # the router takes the one seen last
         if wanted.conversation:
             conversation = await self._people.conversation(caller, wanted.conversation)
-            return await self._last_speaker(caller, person, conversation)
+            spoke = await self._last_speaker(person, conversation)
+            if seen_at(spoke, wanted.channel, wanted.account):
+                return self._reachable(caller, spoke).id
         for doc in reversed(person.addresses):
-            if wanted.channel in ("", doc.channel) and caller.sees(doc.channel, doc.account):
+            here = seen_at(doc, wanted.channel, wanted.account)
+            if here and caller.sees(doc.channel, doc.account):
                 return doc.id
+        if self._other_way(caller, person, wanted, "") is not None:
+            return ""
         raise Refusal("unreachable", "this key reaches no address of this customer there")
 
-    async def _refuse_free_text(self, person: Person, wanted: ReplyInput, ident: str) -> None:
+    def _other_way(
+        self, caller: ApiKey, person: Person, wanted: ReplyInput, ident: str
+    ) -> Way | None:
+        docs = [doc for doc in reversed(person.addresses) if ident in ("", doc.id)]
+        return chosen_way(self._hub.connectors, caller, docs, wanted.channel, wanted.account)
+
+    async def _refuse_free_text(
+        self, person: Person, wanted: ReplyInput, ident: str, other: Way | None
+    ) -> None:
         """Say at once which templates there are where what somebody typed cannot leave."""
+        if other is not None:
+            chosen = self._hub.connectors[(other.channel, other.account)]
+            await self._templates.refuse_free_text(chosen)
+            return
         for doc in reversed(person.addresses):
             if doc.id == ident or (not ident and wanted.channel in ("", doc.channel)):
                 connector = self._hub.connectors.get((doc.channel, doc.account))
@@ -294,9 +328,11 @@ class Replies:
                     await self._templates.refuse_free_text(connector)
                 return
 
-    async def _by_template(self, wanted: TemplateInput, ident: str) -> dict[str, Any]:
+    async def _by_template(
+        self, wanted: TemplateInput, ident: str, other: Way | None
+    ) -> dict[str, Any]:
         """Return the arguments of an answer by template, with what the vendor will say."""
-        doc = await self._hub.store.table(AddressDoc).get(ident)
+        doc = other or await self._hub.store.table(AddressDoc).get(ident)
         connector = self._hub.connectors.get((doc.channel, doc.account)) if doc else None
         if connector is None or not connector.capabilities.templates:
             where = doc.channel if doc else "this address"
@@ -309,13 +345,11 @@ class Replies:
             template["language"] = wanted.language
         return {"template": template, "parts": []}
 
-    async def _last_speaker(
-        self, caller: ApiKey, person: Person, conversation: Conversation
-    ) -> str:
+    async def _last_speaker(self, person: Person, conversation: Conversation) -> AddressDoc:
         for ident in (conversation.last_address, conversation.root):
             for doc in person.addresses:
                 if doc.id == ident:
-                    return self._reachable(caller, doc).id
+                    return doc
         raise Refusal("not-found", "this conversation belongs to another customer", 404)
 
     def _reachable(self, caller: ApiKey, doc: AddressDoc) -> AddressDoc:

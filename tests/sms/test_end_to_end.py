@@ -19,6 +19,8 @@ from urllib.parse import urlencode
 import pytest
 
 from hub.documents import DeadLetter, Entry, InboxItem
+from normalizer.addresses import Address
+from normalizer.drafts import Event
 from normalizer.model import Direction
 from tests.media.pictures import photo
 from tests.sms.fake_domestic import PUSH_SECRET, FakeAliyun
@@ -29,6 +31,7 @@ from tests.twilio.signing import sign
 
 PUSHES = scaled(60, 1000)
 ANN, BOB, CAI = "+8613800138000", "+8613900139000", "+8613700137000"
+CALLER = "+8613600136000"
 
 
 def accounts(twilio: FakeTwilio, aliyun: FakeAliyun) -> str:
@@ -152,6 +155,46 @@ async def test_sms_in_and_out(world: World) -> None:
     await an_opt_out_is_told_and_kept(world)
     await a_template_only_account_refuses_free_text_and_sends_templates(world)
     await samples_are_taken_as_the_vendors_own_and_once(world)
+    await who_only_called_is_texted_when_somebody_says_so(world)
+
+
+async def who_only_called_is_texted_when_somebody_says_so(world: World) -> None:
+    """A number that another channel knows: somebody says by which account it is texted."""
+    call = Event(
+        key="call",
+        address=Address(scheme="tel", kind="e164", id=CALLER),
+        name="call.ringing",
+    )
+    hub = world.hub.hub
+    await hub.services.take_in("sample", "main", [call], door="webhook")
+    customer = await world.customer(CALLER)
+    shown = await world.hub.get(customer)
+    [address] = shown["customer"]["addresses"]
+    assert [(way["channel"], way["account"]) for way in address["also_by"]] == [
+        ("sms", "ali"),
+        ("sms", "tw"),
+    ]
+    body = {"parts": [{"type": "text", "text": "您刚才来电"}], "channel": "sms"}
+    unclear = await world.hub.post(f"{customer}/replies", body, once="which")
+    assert (unclear.status, unclear.problem) == (422, "bad-request")
+    assert unclear.json["detail"] == "name the account of sms as well: ali, tw"
+    refused = await world.hub.post(f"{customer}/replies", {**body, "account": "ali"}, once="ali")
+    assert refused.problem == "template-needed"
+    told = await world.hub.post(f"{customer}/replies", {**body, "account": "tw"}, once="tw")
+    assert told.status == 202, told
+    await world.settled(told.json["entry_id"], "accepted", "delivered")
+    assert [each["body"] for each in world.twilio.messages if each["to"] == CALLER] == [
+        "您刚才来电"
+    ]
+    await world.twilio_posts(
+        MessageSid=f"SM{'c' * 32}", From=CALLER, To=NUMBER, Body="好的", NumMedia="0"
+    )
+
+    async def answered() -> Any:
+        page = await world.hub.get(f"{customer}/timeline")
+        return [each for each in page["entries"] if each["text"] == "好的"]
+
+    await world.hub.until("their answer in the same timeline", answered)
 
 
 async def every_push_is_one_entry(world: World) -> None:
