@@ -141,6 +141,8 @@ def go_on(turn: Turn) -> Turned:
             return _dialled(turn, state, step)
         case "message", VoicemailStep():
             told = calls.visited(state, turn.at, event="", text="Left the voicemail step")
+            if turn.request.ended:  # by hanging up: nobody's phone rings for who has gone
+                return Turned((HangUp(),), (told,))
             return _enter(turn, state, step.next, told=(told,))
         case "queue", QueueStep():
             return _queued(turn, state, step)
@@ -508,7 +510,8 @@ def _dialled(turn: Turn, state: CallState, step: TransferStep) -> Turned:
         agent=label,
         target=name,
     )
-    if request.dial_status == "canceled":
+    # A caller who has gone ends it too, with whatever word Twilio has for the leg.
+    if request.dial_status == "canceled" or request.ended:
         words = "the caller hung up while it rang"
         return Turned((HangUp(),), (failed, _missed(turn, words)))
     if state.target + 1 < len(step.targets):
