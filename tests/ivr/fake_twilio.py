@@ -468,6 +468,7 @@ class FakeApi:
     def __init__(self) -> None:
         self.numbers: list[dict[str, Any]] = []
         self.calls: list[dict[str, Any]] = []
+        self.recordings: list[dict[str, Any]] = []
         self.files: dict[str, bytes] = {}  # RecordingSid: sound
         self.not_yet: dict[str, int] = {}  # so many 404s before a file is there
         self.deleted: list[str] = []
@@ -481,6 +482,7 @@ class FakeApi:
         base = f"/2010-04-01/Accounts/{ACCOUNT_SID}"
         app.router.add_get(f"{base}/IncomingPhoneNumbers.json", self._numbers)
         app.router.add_get(f"{base}/Calls.json", self._calls)
+        app.router.add_get(f"{base}/Recordings.json", self._recordings)
         app.router.add_get(f"{base}/Recordings/{{name}}", self._recording)
         app.router.add_delete(f"{base}/Recordings/{{name}}", self._delete)
         self._runner = web.AppRunner(app)
@@ -518,6 +520,12 @@ class FakeApi:
         assert re.fullmatch(r"\d{4}-\d\d-\d\d", since), "StartTime> takes a day"
         found = [call for call in self.calls if call["to"] == wanted]
         return web.json_response({"calls": found, "next_page_uri": None})
+
+    async def _recordings(self, request: web.Request) -> web.Response:
+        self._authorize(request)
+        since = request.query.get("DateCreated>", "")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", since), "DateCreated> takes a day"
+        return web.json_response({"recordings": self.recordings, "next_page_uri": None})
 
     async def _recording(self, request: web.Request) -> web.Response:
         self._authorize(request)
