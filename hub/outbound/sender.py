@@ -96,7 +96,8 @@ class Sender:
                 raise Paused(f"sending is switched off for {entry.channel}:{entry.account}")
             await may_leave(self._store, entry, job, self._clock.now())
             connector = self._of(entry)
-            message = await outgoing(self._store, entry, address, job)
+            threads = connector.capabilities.threads
+            message = await outgoing(self._store, entry, address, job, threads=threads)
             if message.template and not connector.capabilities.templates:
                 raise Unsupported(f"{entry.channel} has no templates", code="no_templates")
             if self._fit is not None:
@@ -122,7 +123,8 @@ class Sender:
         connector = self._of(entry)
         if connector.capabilities.dedupes_sends:
             return None  # the vendor drops a second one by our key: sending again is safe
-        message = await outgoing(self._store, entry, address, job)
+        threads = connector.capabilities.threads
+        message = await outgoing(self._store, entry, address, job, threads=threads)
         async with self._called(connector, message):
             found = await connector.find_sent(message)
         return None if found is None else _told(found, job)
