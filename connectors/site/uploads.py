@@ -218,8 +218,8 @@ class Uploads:
             if doc.made_at + LINK_LIFE < self._clock.now():
                 raise SiteError("upload_expired", "begin the upload again")
             raise SiteError("upload_rejected", "the bytes of this upload have not arrived")
-        if not doc.used:
-            await self._table.swap(replace(doc, used=True), {"state": "ready"})
+        if not doc.used and not await self._table.swap(replace(doc, used=True), {"state": "ready"}):
+            raise SiteError("upload_expired", "begin the upload again")  # swept away just now
         media = Media(
             mime=doc.mime,
             size=doc.size,
