@@ -16,7 +16,7 @@ from normalizer.keys import dedupe_key
 from normalizer.outcomes import Gone, Misconfigured, Rejected
 from normalizer.parts import Image, Media, MediaState
 from tests.sms.fake_twilio import KEY, NUMBER, SID, FakeTwilio
-from tests.sms.making import THEIRS, at_work, posted, said
+from tests.sms.making import THEIRS, TO, at_work, posted, said
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def media(url: str) -> Media:
 
 
 async def fetched(connector: SmsConnector, url: str) -> bytes:
-    found = await connector.fetch_media(media(url), "")
+    found = await connector.fetch_media(media(url), TO)
     return b"".join([chunk async for chunk in found.stream])
 
 
