@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from connectors.sms.calling import post_json
-from connectors.sms.pushes import REPORT, UP, PushGuard, field, items_of
+from connectors.sms.pushes import REPORT, UP, PushGuard, field, items_of, named
 from connectors.sms.senders import number_of
 from connectors.sms.settings import AliyunSettings, SmsSettings
 from connectors.sms.signing import acs3_headers, acs3_query
@@ -102,10 +102,8 @@ class AliyunProvider(TemplatedProvider):
 
     def parse_status(self, verified: Verified) -> Sequence[AnyDraft]:
         found = []
-        for item in items_of(verified):
+        for item in named(items_of(verified), "biz_id"):
             ident, number = field(item, "biz_id"), field(item, "phone_number")
-            if not ident:
-                raise ValueError("a receipt names no biz_id")
             arrived = field(item, "success").lower() == "true"
             code = field(item, "err_code")
             found.append(

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from connectors.sms.calling import post_json
-from connectors.sms.pushes import REPORT, UP, PushGuard, field, items_of
+from connectors.sms.pushes import REPORT, UP, PushGuard, field, items_of, named
 from connectors.sms.senders import number_of
 from connectors.sms.settings import SmsSettings, TencentSettings
 from connectors.sms.signing import tc3_headers
@@ -93,10 +93,8 @@ class TencentProvider(TemplatedProvider):
 
     def parse_status(self, verified: Verified) -> Sequence[AnyDraft]:
         found = []
-        for item in items_of(verified):
+        for item in named(items_of(verified), "sid"):
             ident, mobile = field(item, "sid"), field(item, "mobile")
-            if not ident:
-                raise ValueError("a receipt names no sid")
             arrived = field(item, "report_status").upper() == "SUCCESS"
             found.append(
                 Receipt(
