@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import structlog
 from aiohttp import web
 from msgspec import Meta
 
@@ -24,6 +26,10 @@ from hub.plugin_context import PluginRoute
 
 if TYPE_CHECKING:
     from hub.running import Running
+
+log = structlog.get_logger(__name__)
+
+TYPING_S = 3.0  # how long a page waits for a vendor to show that somebody types
 
 Key = Annotated[str, Meta(max_length=200)]
 
@@ -407,4 +413,23 @@ class Replies:
             f"{doc.channel}/{doc.account}/typing",
             {"address": doc.id, "by": "agent", "on": wanted.on},
         )
+        await self._tell_vendor(doc, wanted.on)
         return web.Response(status=204)
+
+    async def _tell_vendor(self, doc: AddressDoc, on: bool) -> None:
+        """Show typing where the vendor has a call for it; what fails is of no consequence."""
+        connector = self._hub.connectors.get((doc.channel, doc.account))
+        if connector is None or not (connector.capabilities.typing and connector.tells_typing()):
+            return
+        if not self._hub.switches.outbound_on(doc.channel, doc.account):
+            return
+        try:
+            async with asyncio.timeout(TYPING_S):
+                await connector.show_typing(doc.address, on)
+        except Exception as error:  # noqa: BLE001 - a plugin's failure stays its own
+            log.info(
+                "typing_not_shown",
+                account=f"{doc.channel}:{doc.account}",
+                reason=type(error).__name__,  # its words may name people
+                code=getattr(error, "code", ""),
+            )
