@@ -115,12 +115,11 @@ class Relay:
         headers = {RELAYED: "1", "User-Agent": "Omniline"}
         if "content-type" in raw.headers:
             headers["Content-Type"] = raw.headers["content-type"]
-        query = f"?{raw.query_string}" if raw.query_string else ""
         try:
             _refuse_private(target)
             async with self._session(target.allow_private).request(
                 raw.method,
-                URL(f"{target.url}{query}", encoded=True),
+                _url(target, raw.query_string),
                 data=BytesIO(raw.body),  # plain bytes over 1 MiB would block the loop
                 headers=headers,
                 allow_redirects=False,
@@ -166,6 +165,14 @@ class Relay:
                 trust_env=False,
             )
         return self._sessions[private]
+
+
+def _url(target: RelayConfig, query: str) -> URL:
+    """Return the target's URL with the vendor's raw query behind its own."""
+    base = URL(target.url)
+    queries = "&".join(each for each in (base.raw_query_string, query) if each)
+    place = str(base.with_query(None).with_fragment(None))
+    return URL(f"{place}?{queries}" if queries else place, encoded=True)
 
 
 def _refuse_private(target: RelayConfig) -> None:

@@ -313,10 +313,11 @@ class Call:
         await self._continue(enqueue, {"QueueResult": result, "QueueTime": str(waited_s)})
         return self
 
-    async def waits_in_queue(self, waited_s: int) -> list[str]:
-        """Return the verbs of what is heard after so long."""
+    async def waits_in_queue(self, waited_s: int | None) -> list[str]:
+        """Return the verbs of what is heard after so long; None: Twilio does not say how long."""
         url = self._at("Enqueue").attrib["waitUrl"]
-        fields = {**self.fields, "CallStatus": "in-progress", "QueueTime": str(waited_s)}
+        told = {} if waited_s is None else {"QueueTime": str(waited_s)}
+        fields = {**self.fields, "CallStatus": "in-progress", **told}
         verbs = await self._document(url, fields)
         return [verb.tag for verb in verbs]
 

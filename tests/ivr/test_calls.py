@@ -386,6 +386,16 @@ async def test_a_queue_lets_wait_and_gives_up_in_time() -> None:
     assert "call.answered" not in desk.events, "it was answered minutes ago"
 
 
+async def test_a_queue_ends_though_twilio_does_not_say_how_long_it_takes() -> None:
+    """QueueTime is unverified; without it a caller would hear the same words for ever."""
+    desk = Desk(menu=menu_with_queue())
+    call = await desk.call().rings()
+    await call.presses("0")
+    assert await call.waits_in_queue(None) == ["Say", "Pause"]
+    desk.clock.advance(120)
+    assert await call.waits_in_queue(None) == ["Leave"]
+
+
 async def test_long_prompts_are_said_in_pieces_that_twilio_takes() -> None:
     text = "请听好。" * 3000
     assert all(len(piece) <= 4000 for piece in pieces(text))
