@@ -3,7 +3,8 @@
 All files are given to WeChat before the first message leaves, so that what can fail fails while
 nothing was sent. WeChat numbers customer-service messages nowhere and drops no repetitions, so an
 answer that was lost leaves the outcome unknown; and so does a failure between two messages of one
-answer, because the first of them has arrived.
+answer, because the first of them has arrived. So what was surely not sent there, because WeChat is
+busy, is tried again at once.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ SUFFIXES = {
     "video/mp4": "mp4",
 }
 PREPARE_S = 9.0  # of the 15 s that a worker has for an attempt
+AGAIN_S = (1.0, 2.0)  # waits before a message that is not the first of its answer is tried again
 KEY_BYTES = 64
 NAMED = 5  # templates in a refusal
 
@@ -70,7 +72,7 @@ class Sending:
         bodies = await self._prepared(to, pieces)
         for number, (piece, body) in enumerate(zip(pieces, bodies, strict=True)):
             try:
-                await self._one(to, piece, body)
+                await (self._one if number == 0 else self._next)(to, piece, body)
             except Failure as failure:
                 if number == 0:
                     raise
@@ -101,6 +103,16 @@ class Sending:
         return f"{PASSIVE_ONLY}. Templates that may go: {names}" if names else PASSIVE_ONLY
 
     # --- customer-service messages ---------------------------------------------------------------
+
+    async def _next(self, to: str, piece: Piece, body: Mapping[str, Any]) -> None:
+        """Send what follows another message: a busy vendor must not cut an answer in two."""
+        for wait_s in AGAIN_S:
+            try:
+                return await self._one(to, piece, body)
+            except Temporary as failure:
+                self._context.log.info("wechat_busy_between", reason=failure.reason)
+                await asyncio.sleep(wait_s)
+        return await self._one(to, piece, body)
 
     async def _one(self, to: str, piece: Piece, body: Mapping[str, Any]) -> None:
         try:

@@ -479,3 +479,28 @@ async def test_check_tries_token_and_rights_and_writes_to_nobody() -> None:
         assert await ours.check() == ()
     (problem,) = await connector(app_secret=None).check()
     assert "app_secret is not set" in problem
+
+
+async def test_a_vendor_that_is_busy_for_a_moment_does_not_cut_an_answer_in_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it refused was surely not sent; what nobody knows the end of is not repeated."""
+    monkeypatch.setattr(sending, "AGAIN_S", (0.0, 0.0))
+    answer = outgoing(Text(text="one"), Text(text="two"))
+    cases = (
+        (["busy", "503"], 2, None),
+        (["busy"] * 3, 1, "partly_sent"),
+        (["502"], 1, "partly_sent"),
+    )
+    for troubles, arrived, code in cases:
+        async with at_work() as (ours, vendor, _):
+            await ours._tokens.current()
+            vendor.trouble, vendor.trouble_at = ["", *troubles], SEND
+            if code is None:
+                await ours.send(answer)
+            else:
+                with pytest.raises(OutcomeUnknown) as failed:
+                    await ours.send(answer)
+                assert failed.value.code == code
+            texts = [body["text"]["content"] for body in vendor.bodies]
+            assert texts == ["one", "two"][:arrived]
