@@ -21,6 +21,7 @@ from normalizer.outcomes import (
 
 TOKEN_REFUSED = frozenset({40001, 40014, 42001})
 MEDIA_UNKNOWN = 40007
+DAILY_QUOTA = 45009  # of the call that was made: each has a quota of its own
 DUPLICATE = 45065  # of a client_msg_id: it was sent before
 NOT_ALLOWED = frozenset({48001, 48008, 50001})
 BUSY = -1
@@ -114,7 +115,7 @@ def failure(number: int, said: str, now: datetime) -> Failure:
     """Return what an errcode means; ``said`` is errmsg without secrets. Others are refusals."""
     said = without_rid(said)[:200]
     code = str(number)
-    if number == 45009:
+    if number == DAILY_QUOTA:
         return RateLimited(
             "the account's calls for today are used up: its quota begins anew at midnight in China",
             retry_after=until_midnight_s(now),

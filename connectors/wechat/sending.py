@@ -26,7 +26,16 @@ from connectors.wechat.templates import listed, subscription_id
 from connectors.wechat.texts import clean
 from hub import ConnectorContext, Outgoing, StoreError
 from normalizer.addresses import parse_address
-from normalizer.outcomes import Accepted, Failure, OutcomeUnknown, Rejected, Temporary, Unsupported
+from normalizer.outcomes import (
+    Accepted,
+    Failure,
+    OutcomeUnknown,
+    RateLimited,
+    Rejected,
+    Temporary,
+    Unreachable,
+    Unsupported,
+)
 from normalizer.parts import Media
 
 SEND = "/cgi-bin/message/custom/send"
@@ -191,6 +200,23 @@ class Sending:
             if refusal.number == errors.DUPLICATE:
                 return Accepted(at=self._context.clock.now())
             raise self._api.failure(refusal) from None
+        except RateLimited as limited:
+            if limited.code != str(errors.DAILY_QUOTA):
+                raise
+            # Templates have a quota of their own: the account's answers go on. What a person sent
+            # must not stand before their next words to this customer until midnight.
+            if not message.automatic:
+                raise Unreachable(
+                    "the account's templates for today are used up, until midnight in China: send"
+                    " it again then, or take another channel",
+                    code="quota_spent",
+                ) from None
+            raise RateLimited(
+                f"{limited.reason}; only templates are affected",
+                retry_after=limited.retry_after,
+                scope="address",
+                code=limited.code,
+            ) from None
         return Accepted(vendor_ids=_msgid(said), at=self._context.clock.now())
 
 

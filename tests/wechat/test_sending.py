@@ -504,3 +504,30 @@ async def test_a_vendor_that_is_busy_for_a_moment_does_not_cut_an_answer_in_two(
                 assert failed.value.code == code
             texts = [body["text"]["content"] for body in vendor.bodies]
             assert texts == ["one", "two"][:arrived]
+
+
+async def test_templates_that_are_used_up_for_today_do_not_stop_the_accounts_answers() -> None:
+    """Each call has a quota of its own; midnight may be many hours away."""
+    by_itself = {"automatic": True, "params": {"order": "1"}}
+    for message, scope in (
+        (outgoing(template=TEMPLATE, **by_itself), "address"),
+        (outgoing(template="subscribe:SUB-1", **by_itself), "address"),
+        (outgoing(Text(text="hi")), "account"),
+    ):
+        async with at_work() as (ours, vendor, _):
+            await ours._tokens.current()
+            vendor.trouble = ["error:45009"]
+            with pytest.raises(RateLimited) as limited:
+                await ours.send(message)
+            assert (limited.value.scope, limited.value.code) == (scope, "45009")
+            assert 60 <= limited.value.retry_after <= 86_400
+
+
+async def test_an_agents_template_that_cannot_go_today_is_told_at_once() -> None:
+    """Waiting for midnight, it would stand before all that the agent says to this customer."""
+    async with at_work() as (ours, vendor, _):
+        await ours._tokens.current()
+        vendor.trouble = ["error:45009"]
+        with pytest.raises(Unreachable, match="until midnight in China") as refused:
+            await ours.send(outgoing(template=TEMPLATE, params={"order": "1"}))
+        assert refused.value.code == "quota_spent"
