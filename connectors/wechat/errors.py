@@ -24,6 +24,7 @@ MEDIA_UNKNOWN = 40007
 DAILY_QUOTA = 45009  # of the call that was made: each has a quota of its own
 DUPLICATE = 45065  # of a client_msg_id: it was sent before
 NOT_ALLOWED = frozenset({48001, 48008, 50001})
+RESTRICTED = frozenset({48004, 50002})  # for a violation: the whole account, or one call of it
 BUSY = -1
 A_MINUTE_S = 60.0
 CHINA = timezone(timedelta(hours=8))  # quotas begin anew at midnight there
@@ -103,7 +104,7 @@ TABLE: Mapping[int, Make] = {
     ),
     45067: _MALFORMED,
     **dict.fromkeys(sorted(NOT_ALLOWED), _RIGHTS),
-    **dict.fromkeys((48004, 50002), _RESTRICTED),
+    **dict.fromkeys(sorted(RESTRICTED), _RESTRICTED),
     87009: _told(Misconfigured, "WeChat refuses the signature of our API calls"),
     **dict.fromkeys(
         sorted(TOKEN_REFUSED), _told(Misconfigured, "WeChat refuses a token it has just issued")

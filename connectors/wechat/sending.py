@@ -29,6 +29,7 @@ from normalizer.addresses import parse_address
 from normalizer.outcomes import (
     Accepted,
     Failure,
+    Misconfigured,
     OutcomeUnknown,
     RateLimited,
     Rejected,
@@ -200,6 +201,16 @@ class Sending:
             if refusal.number == errors.DUPLICATE:
                 return Accepted(at=self._context.clock.now())
             raise self._api.failure(refusal) from None
+        except Misconfigured as refused:
+            of_this_call = errors.NOT_ALLOWED | errors.RESTRICTED
+            if refused.code not in {str(number) for number in of_this_call}:
+                raise
+            # It says nothing of answers: the account must not wait for somebody to mend it.
+            raise Unsupported(
+                f"WeChat does not allow templates of this kind to the account ({refused.code}):"
+                " look in its console for the right, or a violation, or take another channel",
+                code=refused.code,
+            ) from None
         except RateLimited as limited:
             if limited.code != str(errors.DAILY_QUOTA):
                 raise

@@ -531,3 +531,17 @@ async def test_an_agents_template_that_cannot_go_today_is_told_at_once() -> None
         with pytest.raises(Unreachable, match="until midnight in China") as refused:
             await ours.send(outgoing(template=TEMPLATE, params={"order": "1"}))
         assert refused.value.code == "quota_spent"
+
+
+@pytest.mark.parametrize("number", sorted(errors.NOT_ALLOWED | errors.RESTRICTED))
+async def test_an_account_without_the_right_to_templates_goes_on_answering(number: int) -> None:
+    """As a fault of the account it would be tried for ever, and stop all answers each time."""
+    async with at_work() as (ours, vendor, _):
+        await ours._tokens.current()
+        vendor.trouble = [f"error:{number}"]
+        with pytest.raises(Unsupported, match="does not allow templates") as refused:
+            await ours.send(outgoing(template=TEMPLATE, params={"order": "1"}))
+        assert refused.value.code == str(number)
+        vendor.trouble = [f"error:{number}"]
+        with pytest.raises(Misconfigured):
+            await ours.send(outgoing(Text(text="hi")))
