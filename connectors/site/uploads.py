@@ -19,6 +19,7 @@ from aiohttp import web
 from msgspec import Meta
 from msgspec.structs import replace
 
+from connectors.site import ranges
 from connectors.site.errors import SiteError
 from connectors.site.limits import Limiter
 from connectors.site.settings import Limits
@@ -218,8 +219,8 @@ class Uploads:
             if doc.made_at + LINK_LIFE < self._clock.now():
                 raise SiteError("upload_expired", "begin the upload again")
             raise SiteError("upload_rejected", "the bytes of this upload have not arrived")
-        if not doc.used and not await self._table.swap(replace(doc, used=True), {"state": "ready"}):
-            raise SiteError("upload_expired", "begin the upload again")  # swept away just now
+        if not doc.used:
+            await self._table.swap(replace(doc, used=True), {"state": "ready"})
         media = Media(
             mime=doc.mime,
             size=doc.size,
@@ -275,7 +276,12 @@ class Uploads:
     async def _stream(self, request: web.Request, media: Media) -> web.StreamResponse:
         inline = media.mime in INLINE
         name = media.name or "file"
+        try:
+            part = ranges.wanted(request, media.size) if media.size else None
+        except ranges.NothingThere:
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{media.size}"})
         response = web.StreamResponse(
+            status=206 if part else 200,
             headers={
                 "Content-Type": media.mime if inline else "application/octet-stream",
                 "Content-Disposition": f"{'inline' if inline else 'attachment'};"
@@ -285,12 +291,18 @@ class Uploads:
                 "Cross-Origin-Resource-Policy": "cross-origin",
                 "Referrer-Policy": "no-referrer",
                 "Cache-Control": "private, max-age=600",
-            }
+            },
         )
-        if media.size is not None:
-            response.content_length = media.size
         assert media.blob is not None
         chunks = self._context.blobs.stream(media.blob)
+        if media.size is not None:
+            response.headers["Accept-Ranges"] = "bytes"
+            response.content_length = media.size
+        if part is not None:
+            start, stop = part
+            response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{media.size}"
+            response.content_length = stop - start
+            chunks = ranges.within(chunks, start, stop)
         await response.prepare(request)
         async for chunk in chunks:
             await response.write(chunk)
