@@ -100,7 +100,11 @@ TABLE: Mapping[int, Make] = {
     47003: _told(Rejected, "the values do not fit the template's blanks"),
     43101: _told(Unreachable, "this person refused this kind of message", "refused_by_the_person"),
     45066: lambda said, number: RateLimited(
-        "WeChat asks to wait a minute", retry_after=A_MINUTE_S, code=number
+        # Of this one message's key: nobody else has to wait.
+        "WeChat asks to wait a minute",
+        retry_after=A_MINUTE_S,
+        scope="address",
+        code=number,
     ),
     45067: _MALFORMED,
     **dict.fromkeys(sorted(NOT_ALLOWED), _RIGHTS),

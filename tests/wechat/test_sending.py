@@ -545,3 +545,9 @@ async def test_an_account_without_the_right_to_templates_goes_on_answering(numbe
         vendor.trouble = [f"error:{number}"]
         with pytest.raises(Misconfigured):
             await ours.send(outgoing(Text(text="hi")))
+
+
+def test_a_key_that_came_too_soon_keeps_nobody_else_waiting() -> None:
+    failed = errors.failure(45066, "retry too fast", FakeClock().now())
+    assert isinstance(failed, RateLimited)
+    assert (failed.scope, failed.retry_after) == ("address", 60.0)
