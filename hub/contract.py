@@ -272,6 +272,16 @@ class Connector(abc.ABC, Generic[S]):
         """Return the templates that can be sent now, as the vendor lists them."""
         return ()
 
+    async def show_typing(self, address: str, on: bool) -> None:
+        """Show somebody at a canonical address that they are being written to, or no longer are.
+
+        For vendors that have a call for it; declare ``typing`` as well. A hint: it may be lost, it
+        comes again while an agent goes on typing, and it is given up after some seconds. Raises
+        the failures of normalizer.outcomes, which are logged and change nothing. A channel with
+        connections of its own hears the same by ``context.on_signal("typing", ...)``.
+        """
+        raise Unsupported(f"the channel {self.channel} shows no typing")
+
     async def fetch_media(self, media: Media, address: str) -> Fetched:
         """Begin to fetch a file that is still at the vendor; ``media.vendor_ref`` names it.
 
@@ -393,6 +403,10 @@ class Connector(abc.ABC, Generic[S]):
     @classmethod
     def fetches_profiles(cls) -> bool:
         return cls.fetch_profile is not Connector.fetch_profile
+
+    @classmethod
+    def tells_typing(cls) -> bool:
+        return cls.show_typing is not Connector.show_typing
 
     @classmethod
     def has_history(cls) -> bool:

@@ -57,6 +57,9 @@ class Capabilities(Model, frozen=True, kw_only=True):
     # When one may send. A channel without windows can be written to at any time.
     windows: tuple[Window, ...] = ()
     quotas: tuple[Quota, ...] = ()
+    # Schemes of addresses that belong to no account ("tel"), and that it writes to though nobody
+    # wrote from there: a caller can be texted, when somebody chooses to.
+    reaches: frozenset[str] = frozenset()
     sends_per_second: float | None = None  # of one account: spreads bursts, refuses nothing
     # How the vendor behaves.
     delivery_receipts: bool = False

@@ -226,6 +226,7 @@ class IvrConnector(Connector[IvrSettings]):
     async def start(self) -> None:
         await self._recordings.start()
         if self.account.settings.tidy_every_s:
+            await self._tidying.begin()
             self._task = asyncio.create_task(self._tidying.run(), name="ivr-tidying")
 
     async def stop(self) -> None:

@@ -74,6 +74,20 @@ class Site:
             return Claims(iss="", sub=user, iat=0, exp=0)
         return None
 
+    def claims_of(
+        self, caller: str, identity_token: str, user: str, user_hash: str
+    ) -> Claims | None:
+        """The same for a caller who has no session yet: who guesses is soon not heard any more."""
+        guesses = f"guesses:{caller}"
+        if identity_token or user_hash:
+            self.limiter.wait(guesses, "identify")
+        try:
+            return self.claims(identity_token, user, user_hash)
+        except SiteError as error:
+            if error.code == "identity_invalid":  # one that is only too old was the site's
+                self.limiter.take(guesses, "identify")
+            raise
+
     async def session(self, access_token: str) -> Session:
         """Return the session of an access token, if it still holds. Raises :class:`SiteError`."""
         return await self.visitors.check(self.visitors.read(access_token, self.clock.now()))

@@ -57,8 +57,12 @@ class _Conversation(Protocol):
 
 
 class _Recent(msgspec.Struct):
-    """A message that is being stored or was; ``failed`` is set when it could not be."""
+    """A message that is being stored or was; ``failed`` is set when it could not be.
 
+    ``entry`` is its id: of what was said before a login, the visitor's.
+    """
+
+    entry: str
     digest: str
     done: asyncio.Event
     failed: Exception | None = None
@@ -99,16 +103,17 @@ class Desk:
         """
         said = str(draft.data["digest"])
         for ident in self._idents(session, draft):
-            if await self._said_before(ident, said):
-                return ident
+            if known := await self._said_before(ident, said):
+                return known
         ident = self._context.entry_id(draft)
-        recent = self._recent[ident] = _Recent(digest=said, done=asyncio.Event())
+        recent = self._recent[ident] = _Recent(entry=ident, digest=said, done=asyncio.Event())
         if len(self._recent) > _RECENT:
             self._recent.popitem(last=False)
         try:
-            if not await self._if_reachable(
-                lambda: self._stored_before(session, draft, said), False
-            ):
+            stored = await self._if_reachable(lambda: self._stored_before(session, draft, said), "")
+            if stored:
+                recent.entry = stored
+            else:
                 await self._store_message(session, audience, draft, raw, door)
         except BaseException as error:
             recent.failed = error if isinstance(error, Exception) else SiteError("internal", "")
@@ -116,7 +121,7 @@ class Desk:
             raise
         finally:
             recent.done.set()
-        return ident
+        return recent.entry
 
     def _idents(self, session: Session, draft: Message) -> list[str]:
         """Return the ids that this message may have.
@@ -129,25 +134,26 @@ class Desk:
             ids.append(self._context.entry_id(before))
         return ids
 
-    async def _said_before(self, ident: str, said: str) -> bool:
+    async def _said_before(self, ident: str, said: str) -> str:
+        """Return the entry of a message that this process knows, "" for one that it does not."""
         recent = self._recent.get(ident)
         if recent is None:
-            return False
+            return ""
         if recent.digest != said:
             raise _conflict()
         await recent.done.wait()
         if recent.failed is not None:
             raise recent.failed
-        return True
+        return recent.entry
 
-    async def _stored_before(self, session: Session, draft: Message, said: str) -> bool:
+    async def _stored_before(self, session: Session, draft: Message, said: str) -> str:
         for ident in self._idents(session, draft):
             entry = await self._context.entry(ident)
             if entry is not None:
                 if not entry.erased and entry.data.get("digest", said) != said:
                     raise _conflict()
-                return True
-        return False
+                return ident
+        return ""
 
     async def _store_message(
         self, session: Session, audience: Audience, draft: Message, raw: bytes, door: str

@@ -56,12 +56,16 @@ class Limiter:
 
     def take(self, key: str, *names: str) -> None:
         """Take one token of each bucket, or none. Raises SiteError (rate_limited)."""
+        for bucket in self.wait(key, *names):
+            bucket.tokens -= 1
+
+    def wait(self, key: str, *names: str) -> list[Bucket]:
+        """Return the buckets, each with a token in it, and take none. Raises like :meth:`take`."""
         buckets = [self._bucket(name, key) for name in names]
         wait_s = max(bucket.wait_s() for bucket in buckets)
         if wait_s > 0:
             raise SiteError("rate_limited", "too many requests", retry_after_s=wait_s)
-        for bucket in buckets:
-            bucket.tokens -= 1
+        return buckets
 
     def allows(self, key: str, name: str) -> bool:
         """Like :meth:`take`, for what is dropped silently."""

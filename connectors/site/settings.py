@@ -38,7 +38,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10
     hellos_per_minute: Annotated[int, Meta(description="Socket hellos of one visitor.", ge=1)] = 10
     identifies_per_minute: Annotated[
-        int, Meta(description="Identity tokens shown by one visitor.", ge=1)
+        int,
+        Meta(
+            description="Logins of one visitor or user, and wrong identity tokens of one network.",
+            ge=1,
+        ),
     ] = 5
     uploads_per_minute: Annotated[int, Meta(description="Uploads of one visitor.", ge=1)] = 10
     recalls_per_hour: Annotated[int, Meta(description="Recalls of one visitor.", ge=1)] = 10

@@ -393,9 +393,17 @@ class Socket:
                 await changes.aclose()
 
     async def _switch(self, opened: Opened) -> Audience:
-        """Go on as another session, from the same place."""
+        """Go on as another session, from the same place; where that fails the client comes back.
+
+        The session has changed by then: to follow the former one would be wrong, and to follow
+        none would be silence on a socket that looks open.
+        """
         await _cancel(self._follower)
-        audience = await self._site.audiences.of(opened.session)
+        try:
+            audience = await self._site.audiences.of(opened.session)
+        except Exception:
+            self.end(SiteError("unavailable", "the timeline cannot be read", retry_after_s=2))
+            raise
         self._become(opened.session, audience)
         self._follow(self._position)
         return audience
@@ -434,8 +442,10 @@ class Socket:
                 await self._identify(session, frame)
             case Logout():
                 opened = await site.visitors.logout(session)
-                await self._switch(opened)
-                await site.tell_ended(visitor=session.id)
+                try:
+                    await self._switch(opened)
+                finally:  # the other tabs are logged out in any case
+                    await site.tell_ended(visitor=session.id)
                 self._told(frame.id, opened, [])
             case Hello():
                 raise SiteError("bad_frame", "hello is said once")

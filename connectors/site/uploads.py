@@ -20,6 +20,7 @@ from aiohttp import web
 from msgspec import Meta
 from msgspec.structs import replace
 
+from connectors.site import ranges
 from connectors.site.errors import SiteError
 from connectors.site.limits import Limiter
 from connectors.site.settings import Limits
@@ -307,7 +308,12 @@ class Uploads:
     async def _stream(self, request: web.Request, media: Media) -> web.StreamResponse:
         inline = media.mime in INLINE
         name = media.name or "file"
+        try:
+            part = ranges.wanted(request, media.size) if media.size else None
+        except ranges.NothingThere:
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{media.size}"})
         response = web.StreamResponse(
+            status=206 if part else 200,
             headers={
                 "Content-Type": media.mime if inline else "application/octet-stream",
                 "Content-Disposition": f"{'inline' if inline else 'attachment'};"
@@ -317,12 +323,18 @@ class Uploads:
                 "Cross-Origin-Resource-Policy": "cross-origin",
                 "Referrer-Policy": "no-referrer",
                 "Cache-Control": "private, max-age=600",
-            }
+            },
         )
-        if media.size is not None:
-            response.content_length = media.size
         assert media.blob is not None
         chunks = self._context.blobs.stream(media.blob)
+        if media.size is not None:
+            response.headers["Accept-Ranges"] = "bytes"
+            response.content_length = media.size
+        if part is not None:
+            start, stop = part
+            response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{media.size}"
+            response.content_length = stop - start
+            chunks = ranges.within(chunks, start, stop)
         await response.prepare(request)
         async for chunk in chunks:
             await response.write(chunk)

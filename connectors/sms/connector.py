@@ -73,7 +73,7 @@ class SmsConnector(Connector[SmsSettings]):
         return await self.provider.poll(cursor)
 
     async def fetch_media(self, media: Media, address: str) -> Fetched:
-        return await self.provider.fetch_media(media)
+        return await self.provider.fetch_media(media, address)
 
     # --- out -------------------------------------------------------------------------------------
 

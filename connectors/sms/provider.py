@@ -29,6 +29,8 @@ from normalizer.drafts import AnyDraft
 from normalizer.outcomes import Accepted, Unsupported
 from normalizer.parts import Media
 
+REACHES = frozenset({"tel"})  # schemes of addresses: also of numbers that nobody texted from
+
 
 class Provider(abc.ABC):
     """One account at one provider."""
@@ -87,7 +89,7 @@ class Provider(abc.ABC):
         """There is nothing to ask: what it does not push is lost."""
         return Polled(items=(), cursor=cursor or "-")
 
-    async def fetch_media(self, media: Media) -> Fetched:
+    async def fetch_media(self, media: Media, address: str) -> Fetched:
         raise Unsupported("this provider carries no files")
 
     async def start(self) -> None:  # noqa: B027 - most have nothing to make ready

@@ -88,6 +88,18 @@ def items_of(verified: Verified) -> list[dict[str, object]]:
     return items
 
 
+def named(receipts: list[dict[str, object]], ident: str) -> list[dict[str, object]]:
+    """Return the receipts that say of which message they are.
+
+    One that does not must not keep the others of its batch from being known. Raises ValueError
+    where none says it.
+    """
+    found = [each for each in receipts if field(each, ident)]
+    if receipts and not found:
+        raise ValueError(f"no receipt of the push has a {ident}")
+    return found
+
+
 def field(item: dict[str, object], name: str) -> str:
     """Return a field as text; numbers come with and without quotes."""
     value = item.get(name)

@@ -51,6 +51,13 @@ class TwilioSettings(msgspec.Struct, frozen=True, kw_only=True):
     poll: Annotated[
         bool, Meta(description="Ask for messages whose webhook failed; needs `numbers`.")
     ] = True
+    keep_at_twilio: Annotated[
+        bool,
+        Meta(
+            description="Leave customers' files at Twilio as well. False: each is deleted there"
+            " once the hub has stored it."
+        ),
+    ] = False
     api_url: Annotated[HttpUrl, Meta(description="Twilio's API.")] = "https://api.twilio.com"
     media_hosts: Annotated[
         tuple[str, ...], Meta(description="Hosts that files may be fetched from, beside the API's.")

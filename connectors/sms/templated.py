@@ -10,8 +10,8 @@ from datetime import datetime, timedelta, timezone
 import msgspec
 
 from connectors.sms import keywords
-from connectors.sms.provider import Provider
-from connectors.sms.pushes import REPORT, PushGuard, items_of
+from connectors.sms.provider import REACHES, Provider
+from connectors.sms.pushes import REPORT, PushGuard, items_of, named
 from connectors.sms.senders import sender_address
 from connectors.sms.settings import AliyunSettings, SmsSettings, SmsTemplate, TencentSettings
 from hub import (
@@ -48,6 +48,7 @@ CAPABILITIES = Capabilities(
     max_parts=1,
     delivery_receipts=True,
     sees_foreign_answers=False,
+    reaches=REACHES,
 )
 
 
@@ -56,6 +57,7 @@ class TemplatedProvider(Provider):
 
     capabilities = CAPABILITIES
     acknowledgement: bytes
+    names: str  # the field of a receipt that says of which message it is
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class TemplatedProvider(Provider):
 
     @abc.abstractmethod
     def became(self, item: dict[str, object]) -> AnyDraft:
-        """Return what one item of a push says that became of a message. ValueError: of which?"""
+        """Return what one item of a push says that became of a message."""
 
     @abc.abstractmethod
     async def try_credentials(self) -> None:
@@ -92,7 +94,7 @@ class TemplatedProvider(Provider):
         return [self.wrote(item) for item in items_of(verified)]
 
     def parse_status(self, verified: Verified) -> Sequence[AnyDraft]:
-        return [self.became(item) for item in items_of(verified)]
+        return [self.became(item) for item in named(items_of(verified), self.names)]
 
     async def check(self) -> Sequence[str]:
         try:

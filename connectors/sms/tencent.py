@@ -64,6 +64,7 @@ CODES: dict[str, Meaning] = {
 class TencentProvider(TemplatedProvider):
     """One application of one Tencent Cloud account."""
 
+    names = "sid"
     acknowledgement = b'{"result":0,"errmsg":"OK"}'
 
     def __init__(
@@ -88,8 +89,6 @@ class TencentProvider(TemplatedProvider):
 
     def became(self, item: dict[str, object]) -> AnyDraft:
         ident, mobile = field(item, "sid"), field(item, "mobile")
-        if not ident:
-            raise ValueError("a receipt names no sid")
         return receipt(
             f"tencent:{ident}:{mobile}",
             ident,

@@ -16,6 +16,7 @@ import msgspec
 
 from connectors._twilio.rest import TwilioRest
 from connectors.sms import twilio_inbound
+from connectors.sms.senders import WHATSAPP
 from connectors.sms.settings import SmsSettings
 from connectors.sms.twilio_sending import moment
 from hub import Account, ConnectorContext, Incoming, Polled
@@ -66,7 +67,8 @@ async def _found(
     rest: TwilioRest, numbers: Sequence[str], since: datetime
 ) -> list[tuple[datetime, Mapping[str, Any]]]:
     found: dict[str, tuple[datetime, Mapping[str, Any]]] = {}
-    for number in numbers:
+    # What came by WhatsApp is listed under an address of its own; without any the list is empty.
+    for number in (*numbers, *(f"{WHATSAPP}:{each}" for each in numbers)):
         query = [
             ("To", number),
             ("DateSent>", f"{since:%Y-%m-%d}"),

@@ -10,8 +10,9 @@ from twilio.twiml.messaging_response import MessagingResponse
 from connectors._twilio.rest import TwilioRest
 from connectors._twilio.signature import FORM, SigningKeys, signature, unchecked, verified
 from connectors.sms import twilio_inbound, twilio_polling
-from connectors.sms.provider import Provider
+from connectors.sms.provider import REACHES, Provider
 from connectors.sms.settings import SmsSettings, TwilioSettings
+from connectors.sms.twilio_files import TwilioFiles
 from connectors.sms.twilio_sending import (
     IMAGE_TYPES,
     MAX_CHARS,
@@ -34,10 +35,9 @@ from hub import (
 )
 from normalizer.capabilities import Capabilities
 from normalizer.drafts import AnyDraft
-from normalizer.outcomes import Accepted, Failure, Rejected
+from normalizer.outcomes import Accepted, Failure
 from normalizer.parts import Media
 
-MAX_MEDIA_BYTES = 16 * 1024 * 1024
 EMPTY_TWIML = str(MessagingResponse()).encode()
 
 
@@ -52,6 +52,7 @@ class TwilioProvider(Provider):
         max_image_bytes=MAX_IMAGE_BYTES,
         image_types=IMAGE_TYPES,
         delivery_receipts=True,
+        reaches=REACHES,
         sees_foreign_answers=False,
     )
 
@@ -61,6 +62,7 @@ class TwilioProvider(Provider):
         super().__init__(account, context)
         self._settings = settings
         self._keys = SigningKeys(tokens=settings.auth_tokens, shared=settings.shared_keys)
+        self._files = TwilioFiles(settings, context, account.key, self._rest)
 
     def _rest(self) -> TwilioRest:
         settings = self._settings
@@ -83,6 +85,7 @@ class TwilioProvider(Provider):
 
     async def start(self) -> None:
         await self._sender().start()
+        await self._files.start()
 
     # --- in --------------------------------------------------------------------------------------
 
@@ -121,23 +124,12 @@ class TwilioProvider(Provider):
         return "a webhook failed at Twilio" if failed else None
 
     async def poll(self, cursor: str | None) -> Polled:
+        await self._files.tidy()
         numbers = self._settings.numbers if self._settings.poll else ()
         return await twilio_polling.poll(self._rest(), self.account, self.context, numbers, cursor)
 
-    async def fetch_media(self, media: Media) -> Fetched:
-        """Fetch from Twilio's hosts only; credentials go to the API's host and no further."""
-        url, api = media.vendor_ref or "", urlsplit(self._settings.api_url)
-        try:
-            place = urlsplit(url)
-        except ValueError as error:
-            raise Rejected("the file's address is not a URL") from error
-        own = (place.scheme, place.netloc.lower()) == (api.scheme, api.netloc.lower())
-        return await self.context.fetch(
-            url,
-            hosts=[api.netloc, *self._settings.media_hosts],
-            headers=self._rest().authorization() if own else None,
-            max_bytes=MAX_MEDIA_BYTES,
-        )
+    async def fetch_media(self, media: Media, address: str) -> Fetched:
+        return await self._files.fetch(media, address)
 
     # --- out -------------------------------------------------------------------------------------
 

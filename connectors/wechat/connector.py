@@ -12,6 +12,7 @@ from connectors.wechat.admission import QueryDoc, admit
 from connectors.wechat.api import Api
 from connectors.wechat.common import CHANNEL
 from connectors.wechat.fetching import TokenSource
+from connectors.wechat.hints import TypingHints
 from connectors.wechat.media import MediaDoor
 from connectors.wechat.parsing import read_drafts
 from connectors.wechat.sending import Sending
@@ -75,6 +76,7 @@ class WechatConnector(Connector[WechatSettings]):
         max_image_bytes=composing.MAX_IMAGE_BYTES,
         image_types=composing.IMAGE_TYPES,  # other files that do not fit go as links
         templates=True,
+        typing=True,
         profile=True,
         windows=WINDOWS,
         # Answers given in WeChat's own console are not pushed; kf_* events tell that it took over.
@@ -87,7 +89,7 @@ class WechatConnector(Connector[WechatSettings]):
         if settings.rights == "passive":
             # Of this account alone: the class says what the channel can do.
             self.capabilities = msgspec.structs.replace(  # type: ignore[misc]
-                type(self).capabilities, sends=frozenset({"text"}), free_text=False
+                type(self).capabilities, sends=frozenset({"text"}), free_text=False, typing=False
             )
         self._verifier = Verifier(settings, insecure=account.insecure)
         self._signed_once = SignedOnce(context, QueryDoc, settings.window_s)
@@ -99,6 +101,7 @@ class WechatConnector(Connector[WechatSettings]):
         self._api = Api(settings, context, self._tokens)
         self._sending = Sending(settings, context, self._api)
         self._media = MediaDoor(settings, context, self._tokens, self._api)
+        self._typing = TypingHints(self._api, context.clock)
 
     # --- in ------------------------------------------------------------------------------------
 
@@ -126,6 +129,9 @@ class WechatConnector(Connector[WechatSettings]):
 
     def sends_needed(self, message: Outgoing) -> int:
         return composing.calls_for(message)
+
+    async def show_typing(self, address: str, on: bool) -> None:
+        await self._typing.show(parse_address(address).id, on)
 
     async def templates(self) -> Sequence[Template]:
         settings = self.account.settings

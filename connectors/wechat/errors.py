@@ -21,8 +21,10 @@ from normalizer.outcomes import (
 
 TOKEN_REFUSED = frozenset({40001, 40014, 42001})
 MEDIA_UNKNOWN = 40007
+DAILY_QUOTA = 45009  # of the call that was made: each has a quota of its own
 DUPLICATE = 45065  # of a client_msg_id: it was sent before
 NOT_ALLOWED = frozenset({48001, 48008, 50001})
+RESTRICTED = frozenset({48004, 50002})  # for a violation: the whole account, or one call of it
 BUSY = -1
 A_MINUTE_S = 60.0
 CHINA = timezone(timedelta(hours=8))  # quotas begin anew at midnight there
@@ -98,11 +100,15 @@ TABLE: Mapping[int, Make] = {
     47003: _told(Rejected, "the values do not fit the template's blanks"),
     43101: _told(Unreachable, "this person refused this kind of message", "refused_by_the_person"),
     45066: lambda said, number: RateLimited(
-        "WeChat asks to wait a minute", retry_after=A_MINUTE_S, code=number
+        # Of this one message's key: nobody else has to wait.
+        "WeChat asks to wait a minute",
+        retry_after=A_MINUTE_S,
+        scope="address",
+        code=number,
     ),
     45067: _MALFORMED,
     **dict.fromkeys(sorted(NOT_ALLOWED), _RIGHTS),
-    **dict.fromkeys((48004, 50002), _RESTRICTED),
+    **dict.fromkeys(sorted(RESTRICTED), _RESTRICTED),
     87009: _told(Misconfigured, "WeChat refuses the signature of our API calls"),
     **dict.fromkeys(
         sorted(TOKEN_REFUSED), _told(Misconfigured, "WeChat refuses a token it has just issued")
@@ -114,7 +120,7 @@ def failure(number: int, said: str, now: datetime) -> Failure:
     """Return what an errcode means; ``said`` is errmsg without secrets. Others are refusals."""
     said = without_rid(said)[:200]
     code = str(number)
-    if number == 45009:
+    if number == DAILY_QUOTA:
         return RateLimited(
             "the account's calls for today are used up: its quota begins anew at midnight in China",
             retry_after=until_midnight_s(now),

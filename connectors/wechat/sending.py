@@ -3,7 +3,8 @@
 All files are given to WeChat before the first message leaves, so that what can fail fails while
 nothing was sent. WeChat numbers customer-service messages nowhere and drops no repetitions, so an
 answer that was lost leaves the outcome unknown; and so does a failure between two messages of one
-answer, because the first of them has arrived.
+answer, because the first of them has arrived. So what was surely not sent there, because WeChat is
+busy, is tried again at once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,17 @@ from connectors.wechat.templates import listed, subscription_id
 from connectors.wechat.texts import clean
 from hub import ConnectorContext, Outgoing, StoreError
 from normalizer.addresses import parse_address
-from normalizer.outcomes import Accepted, Failure, OutcomeUnknown, Rejected, Temporary, Unsupported
+from normalizer.outcomes import (
+    Accepted,
+    Failure,
+    Misconfigured,
+    OutcomeUnknown,
+    RateLimited,
+    Rejected,
+    Temporary,
+    Unreachable,
+    Unsupported,
+)
 from normalizer.parts import Media
 
 SEND = "/cgi-bin/message/custom/send"
@@ -47,6 +58,7 @@ SUFFIXES = {
     "video/mp4": "mp4",
 }
 PREPARE_S = 9.0  # of the 15 s that a worker has for an attempt
+AGAIN_S = (1.0, 2.0)  # waits before a message that is not the first of its answer is tried again
 KEY_BYTES = 64
 NAMED = 5  # templates in a refusal
 
@@ -70,7 +82,7 @@ class Sending:
         bodies = await self._prepared(to, pieces)
         for number, (piece, body) in enumerate(zip(pieces, bodies, strict=True)):
             try:
-                await self._one(to, piece, body)
+                await (self._one if number == 0 else self._next)(to, piece, body)
             except Failure as failure:
                 if number == 0:
                     raise
@@ -101,6 +113,16 @@ class Sending:
         return f"{PASSIVE_ONLY}. Templates that may go: {names}" if names else PASSIVE_ONLY
 
     # --- customer-service messages ---------------------------------------------------------------
+
+    async def _next(self, to: str, piece: Piece, body: Mapping[str, Any]) -> None:
+        """Send what follows another message: a busy vendor must not cut an answer in two."""
+        for wait_s in AGAIN_S:
+            try:
+                return await self._one(to, piece, body)
+            except Temporary as failure:
+                self._context.log.info("wechat_busy_between", reason=failure.reason)
+                await asyncio.sleep(wait_s)
+        return await self._one(to, piece, body)
 
     async def _one(self, to: str, piece: Piece, body: Mapping[str, Any]) -> None:
         try:
@@ -179,6 +201,33 @@ class Sending:
             if refusal.number == errors.DUPLICATE:
                 return Accepted(at=self._context.clock.now())
             raise self._api.failure(refusal) from None
+        except Misconfigured as refused:
+            of_this_call = errors.NOT_ALLOWED | errors.RESTRICTED
+            if refused.code not in {str(number) for number in of_this_call}:
+                raise
+            # It says nothing of answers: the account must not wait for somebody to mend it.
+            raise Unsupported(
+                f"WeChat does not allow templates of this kind to the account ({refused.code}):"
+                " look in its console for the right, or a violation, or take another channel",
+                code=refused.code,
+            ) from None
+        except RateLimited as limited:
+            if limited.code != str(errors.DAILY_QUOTA):
+                raise
+            # Templates have a quota of their own: the account's answers go on. What a person sent
+            # must not stand before their next words to this customer until midnight.
+            if not message.automatic:
+                raise Unreachable(
+                    "the account's templates for today are used up, until midnight in China: send"
+                    " it again then, or take another channel",
+                    code="quota_spent",
+                ) from None
+            raise RateLimited(
+                f"{limited.reason}; only templates are affected",
+                retry_after=limited.retry_after,
+                scope="address",
+                code=limited.code,
+            ) from None
         return Accepted(vendor_ids=_msgid(said), at=self._context.clock.now())
 
 

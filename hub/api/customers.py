@@ -22,12 +22,14 @@ from hub.api.views import (
     CustomerDetail,
     CustomerPage,
     CustomerView,
+    OtherWayView,
     QuotaView,
     WindowView,
     address_view,
     conversation_view,
     customer_view,
 )
+from hub.api.ways import other_ways
 from hub.documents import AddressDoc, Conversation, Customer
 from hub.outbound.limits import limits_of
 from hub.planning.rules import Refusal
@@ -108,7 +110,7 @@ class Customers:
             CustomerDetail(
                 customer=customer_view(
                     person.customer,
-                    [self._address(doc) for doc in person.addresses],
+                    [self._address(caller, doc) for doc in person.addresses],
                     [each.id for each in seen],
                 ),
                 merged_from=person.merged_from,
@@ -139,11 +141,21 @@ class Customers:
             quotas=[QuotaView(**msgspec.structs.asdict(each)) for each in quotas],
         )
 
-    def _address(self, doc: AddressDoc) -> AddressView:
+    def _address(self, caller: ApiKey, doc: AddressDoc) -> AddressView:
         connector = self._hub.connectors.get((doc.channel, doc.account))
         can = connector.capabilities if connector is not None else None
         on = self._hub.switches.outbound_on(doc.channel, doc.account)
-        return address_view(doc, can, can_reply=bool(can and can.sends and on))
+        also_by = [
+            OtherWayView(
+                channel=way.channel,
+                account=way.account,
+                capabilities=self._hub.connectors[(way.channel, way.account)].capabilities,
+            )
+            for way in other_ways(self._hub.connectors, doc)
+            if caller.sees(way.channel, way.account)
+            and self._hub.switches.outbound_on(way.channel, way.account)
+        ]
+        return address_view(doc, can, can_reply=bool(can and can.sends and on), also_by=also_by)
 
     # --- many ------------------------------------------------------------------------------------
 
@@ -245,7 +257,7 @@ class Customers:
             seen = await self._people.visible_addresses(caller, reached)
             if seen or not caller.limited:
                 opened = await self._open(caller, customer)
-                addresses = [self._address(doc) for doc in seen]
+                addresses = [self._address(caller, doc) for doc in seen]
                 views[customer.id] = customer_view(customer, addresses, opened)
         return views
 

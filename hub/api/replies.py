@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import structlog
 from aiohttp import web
 from msgspec import Meta
 
@@ -16,6 +18,7 @@ from hub.api.people import People, Person
 from hub.api.timelines import Latest
 from hub.api.uploads import Uploads
 from hub.api.views import EntryView, View, entry_view
+from hub.api.ways import Way, chosen_way, seen_at
 from hub.documents import AddressDoc, Conversation, Entry
 from hub.outbound.templates import Templates
 from hub.planning.commands import command_entry_id
@@ -25,6 +28,10 @@ from hub.plugin_context import PluginRoute
 
 if TYPE_CHECKING:
     from hub.running import Running
+
+log = structlog.get_logger(__name__)
+
+TYPING_S = 3.0  # how long a page waits for a vendor to show that somebody types
 
 Key = Annotated[str, Meta(max_length=200)]
 
@@ -40,7 +47,8 @@ class TemplateInput(Input, frozen=True, kw_only=True):
 class ReplyInput(Input, frozen=True, kw_only=True):
     """An answer, of parts or by a template.
 
-    Without ``address`` it goes to the address of ``channel`` seen last.
+    Without ``address`` it goes to the address of ``channel`` seen last. A phone number from which
+    somebody only called is texted where ``channel`` says so.
     """
 
     parts: PartsInput = []
@@ -49,6 +57,14 @@ class ReplyInput(Input, frozen=True, kw_only=True):
         str, Meta(max_length=2000, description="The id or the canonical text of an address.")
     ] = ""
     channel: Annotated[str, Meta(max_length=64)] = ""
+    account: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            description="The account of `channel` by which it leaves, where the address was seen"
+            " at none and several could: see `also_by` of the address.",
+        ),
+    ] = ""
     conversation: Annotated[str, Meta(pattern=PATH_IDS["conversation"])] | None = None
     thread: Annotated[str, Meta(max_length=64)] = ""
     reply_to: (
@@ -251,20 +267,27 @@ class Replies:
         Its repetition under the same Idempotency-Key has to be the same, though the customer
         was merged or has spoken elsewhere since; so the router finds out what it left open.
         """
-        leaves_by = await self._leaves_by(caller, person, wanted)
-        chosen_here = bool(wanted.address) or caller.limited or wanted.template is not None
+        if wanted.account and not wanted.channel:
+            raise Refusal("bad-request", "name the channel of this account as well", 422)
+        other = await self._other_way(caller, person, wanted)
+        leaves_by = None if other else await self._leaves_by(caller, person, wanted)
+        chosen_here = (
+            bool(wanted.address or wanted.account) or caller.limited or wanted.template is not None
+        )
         args: dict[str, Any] = {
             "customer": asked,
             "parts": await command_parts(wanted.parts, self._uploads, caller, key),
             "address": leaves_by.id if chosen_here and leaves_by is not None else "",
             "agent": wanted.agent or caller.id,
         }
+        if other is not None:
+            args |= {"address": other.address, "account": other.account}
         if leaves_by is not None:
             await self._refuse_gone_account(leaves_by)
         if wanted.template is not None:
-            args |= await self._by_template(wanted.template, args["address"])
-        elif leaves_by is not None:
-            await self._refuse_free_text(leaves_by)
+            args |= await self._by_template(wanted.template, args["address"], other)
+        elif (place := other or leaves_by) is not None:
+            await self._refuse_free_text(place)
         for name in ("channel", "thread", "subject", "agent_name"):
             if value := getattr(wanted, name):
                 args[name] = value
@@ -276,28 +299,38 @@ class Replies:
             args["seen_up_to"] = await self._latest.read(wanted.seen_up_to)
         return args
 
+    async def _other_way(self, caller: ApiKey, person: Person, wanted: ReplyInput) -> Way | None:
+        """Return the account that was chosen by name, where the customer was never seen there."""
+        docs = list(reversed(person.addresses))
+        if wanted.address:
+            docs = [await self._people.address(caller, person, wanted.address)]
+        elif wanted.conversation:
+            _last_speaker(person, await self._people.conversation(caller, wanted.conversation))
+        return chosen_way(self._hub.connectors, caller, docs, wanted.channel, wanted.account)
+
     async def _leaves_by(
         self, caller: ApiKey, person: Person, wanted: ReplyInput
     ) -> AddressDoc | None:
         """Return where the answer goes, as the router will find it too; None: nowhere."""
         if wanted.address:
             doc = await self._people.address(caller, person, wanted.address)
-            if wanted.channel not in ("", doc.channel):
+            if not seen_at(doc, wanted.channel, wanted.account):
                 raise Refusal(
                     "bad-request",
-                    f"this address is reached by {doc.channel}: leave channel out",
+                    f"this address is reached by {doc.channel}: leave channel and account out",
                     422,
                 )
             return self._reachable(caller, doc)
         if wanted.conversation:
             conversation = await self._people.conversation(caller, wanted.conversation)
             speaker = _last_speaker(person, conversation)
-            if wanted.channel in ("", speaker.channel):
+            if seen_at(speaker, wanted.channel, wanted.account):
                 return self._reachable(caller, speaker)
         for doc in reversed(person.addresses):
-            if wanted.channel in ("", doc.channel) and caller.sees(doc.channel, doc.account):
+            here = seen_at(doc, wanted.channel, wanted.account)
+            if here and caller.sees(doc.channel, doc.account):
                 return doc
-        if caller.limited or wanted.template is not None:
+        if caller.limited or wanted.template is not None or wanted.account:
             raise Refusal("unreachable", "this key reaches no address of this customer there")
         return None
 
@@ -314,15 +347,17 @@ class Replies:
                 " any more: answer by another address",
             )
 
-    async def _refuse_free_text(self, doc: AddressDoc) -> None:
+    async def _refuse_free_text(self, place: AddressDoc | Way) -> None:
         """Say at once which templates there are where what somebody typed cannot leave."""
-        connector = self._hub.connectors.get((doc.channel, doc.account))
+        connector = self._hub.connectors.get((place.channel, place.account))
         if connector is not None:
             await self._templates.refuse_free_text(connector)
 
-    async def _by_template(self, wanted: TemplateInput, ident: str) -> dict[str, Any]:
+    async def _by_template(
+        self, wanted: TemplateInput, ident: str, other: Way | None
+    ) -> dict[str, Any]:
         """Return the arguments of an answer by template, with what the vendor will say."""
-        doc = await self._hub.store.table(AddressDoc).get(ident)
+        doc = other or await self._hub.store.table(AddressDoc).get(ident)
         connector = self._hub.connectors.get((doc.channel, doc.account)) if doc else None
         if connector is None or not connector.capabilities.templates:
             where = doc.channel if doc else "this address"
@@ -393,7 +428,26 @@ class Replies:
             f"{doc.channel}/{doc.account}/typing",
             {"address": doc.id, "by": "agent", "on": wanted.on},
         )
+        await self._tell_vendor(doc, wanted.on)
         return web.Response(status=204)
+
+    async def _tell_vendor(self, doc: AddressDoc, on: bool) -> None:
+        """Show typing where the vendor has a call for it; what fails is of no consequence."""
+        connector = self._hub.connectors.get((doc.channel, doc.account))
+        if connector is None or not (connector.capabilities.typing and connector.tells_typing()):
+            return
+        if not self._hub.switches.outbound_on(doc.channel, doc.account):
+            return
+        try:
+            async with asyncio.timeout(TYPING_S):
+                await connector.show_typing(doc.address, on)
+        except Exception as error:  # noqa: BLE001 - a plugin's failure stays its own
+            log.info(
+                "typing_not_shown",
+                account=f"{doc.channel}:{doc.account}",
+                reason=type(error).__name__,  # its words may name people
+                code=getattr(error, "code", ""),
+            )
 
 
 def _last_speaker(person: Person, conversation: Conversation) -> AddressDoc:

@@ -271,8 +271,20 @@ def _ticket(ticket: TicketLink) -> TicketView:
 # --- customers ---------------------------------------------------------------------------------
 
 
+class OtherWayView(View, frozen=True, kw_only=True):
+    """Another account by which an address can be written to, if an answer names it."""
+
+    channel: str
+    account: str
+    capabilities: Capabilities
+
+
 class AddressView(View, frozen=True, kw_only=True):
-    """Where a customer is reached. ``capabilities`` is null when no account of ours reaches it."""
+    """Where a customer is reached. ``capabilities`` is null when no account of ours reaches it.
+
+    ``also_by`` are accounts that can write there though they never heard from it: by ``channel``
+    and ``account`` of an answer, and never of the hub's own accord.
+    """
 
     id: str
     address: str
@@ -282,6 +294,7 @@ class AddressView(View, frozen=True, kw_only=True):
     profile: Profile | None
     can_reply: bool
     capabilities: Capabilities | None
+    also_by: list[OtherWayView]
 
 
 class CustomerView(View, frozen=True, kw_only=True):
@@ -361,7 +374,11 @@ def customer_view(
 
 
 def address_view(
-    doc: AddressDoc, capabilities: Capabilities | None, *, can_reply: bool
+    doc: AddressDoc,
+    capabilities: Capabilities | None,
+    *,
+    can_reply: bool,
+    also_by: list[OtherWayView],
 ) -> AddressView:
     return AddressView(
         id=doc.id,
@@ -372,6 +389,7 @@ def address_view(
         profile=doc.profile,
         can_reply=can_reply,
         capabilities=capabilities,
+        also_by=also_by,
     )
 
 

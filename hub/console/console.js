@@ -146,7 +146,8 @@ function keepEnd() {
 function followSpeaker(address) {
   const form = document.getElementById("answer");
   if (!form || chosen || form.elements.text.value) return;
-  const option = [...form.elements.address.options].find((each) => each.value === address);
+  const usual = [...form.elements.address.options].filter((each) => !each.dataset.account);
+  const option = usual.find((each) => each.value === address);
   if (option) option.selected = true;
 }
 
@@ -271,6 +272,12 @@ function prepareAnswer(form) {
     return !over && text.value.trim() !== "";
   }
 
+  // Returns by which account an answer leaves, where that was chosen: to text a caller.
+  function way(option) {
+    const { channel, account } = option.dataset;
+    return account ? { channel, account } : {};
+  }
+
   function say(what) {
     problem.textContent = what;
     problem.hidden = !what;
@@ -292,6 +299,7 @@ function prepareAnswer(form) {
         },
         body: JSON.stringify({
           address: address.value,
+          ...way(address.selectedOptions[0]),
           parts: [{ type: "text", text: text.value }],
           seen_up_to: latest,
           agent_name: page.me,

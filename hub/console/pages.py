@@ -18,7 +18,6 @@ from hub.api.people import People
 from hub.api.routes import ROUTES
 from hub.api.sessions import COOKIE
 from hub.api.views import (
-    AddressView,
     ConversationView,
     CustomerDetail,
     CustomerPage,
@@ -31,6 +30,7 @@ from hub.documents import Conversation, Entry
 from hub.feed.access import Selection
 from hub.feed.routes import feed_of
 from hub.planning.rules import Refusal
+from normalizer.capabilities import Capabilities
 from normalizer.drafts import DeliveryState
 from normalizer.parts import plain_text
 
@@ -363,10 +363,20 @@ def _initial(name: str) -> str:
     return next((char for char in name if char.isalnum()), "?").upper()
 
 
-def _targets(customer: CustomerView, timeline: TimelinePage) -> list[tuple[AddressView, int]]:
-    """Return where an answer can go, first where the customer spoke last; and the most characters.
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an answer can go. ``account`` is named where nobody was heard there before."""
 
-    0 = no limit is known.
+    id: str
+    channel: str
+    address: str
+    account: str = ""
+    most: int  # characters; 0 = no limit is known
+
+
+def _targets(customer: CustomerView, timeline: TimelinePage) -> list[Target]:
+    """Return where an answer can go, first where the customer spoke last.
+
+    Behind all of these come the ways that only somebody's choice opens: to text a caller.
     """
     spoke = [entry.address for entry in timeline.entries if entry.direction == "in"]
     order = {address: place for place, address in reversed(list(enumerate(spoke)))}
@@ -376,9 +386,29 @@ def _targets(customer: CustomerView, timeline: TimelinePage) -> list[tuple[Addre
         if each.can_reply and each.capabilities is not None and "text" in each.capabilities.sends
     ]
     can.sort(key=lambda each: order.get(each.id, len(spoke)))
-    return [
-        (each, (each.capabilities.max_text_chars or 0) if each.capabilities else 0) for each in can
+    usual = [
+        Target(
+            id=each.id, channel=each.channel, address=each.address, most=_most(each.capabilities)
+        )
+        for each in can
     ]
+    chosen = [
+        Target(
+            id=each.id,
+            channel=way.channel,
+            address=each.address,
+            account=way.account,
+            most=_most(way.capabilities),
+        )
+        for each in customer.addresses
+        for way in each.also_by
+        if way.capabilities.free_text and "text" in way.capabilities.sends
+    ]
+    return [*usual, *chosen]
+
+
+def _most(can: Capabilities | None) -> int:
+    return (can.max_text_chars or 0) if can is not None else 0
 
 
 def _dealing(conversation: ConversationView) -> Dealing:

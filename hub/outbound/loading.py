@@ -7,15 +7,24 @@ from typing import Any
 
 from hub.contract import Answered, Outgoing
 from hub.documents import AddressDoc, Entry, Job
+from hub.notifications import NOTIFICATION
 from hub.store.interface import Store
 from normalizer.model import Direction, Role
 
 LOOKED_AT = 50  # entries before the answer among which its question is looked for
 
 
-async def outgoing(store: Store, entry: Entry, address: AddressDoc, job: Job) -> Outgoing:
-    """Return the message of this attempt. Raises StoreError."""
+async def outgoing(
+    store: Store, entry: Entry, address: AddressDoc, job: Job, *, threads: bool = True
+) -> Outgoing:
+    """Return the message of this attempt. Raises StoreError.
+
+    ``threads``: whether the channel has threads of its own (:attr:`Capabilities.threads`).
+    """
     name, language, params = template_of(entry.data)
+    # Where it has none, an answer that names no thread is one to whatever was said last there:
+    # a text to one of our numbers, or by another way, is a thread in the timeline only.
+    anywhere = not threads and entry.thread in (None, "", address.thread)
     return Outgoing(
         entry=entry.id,
         key=job.id,
@@ -31,7 +40,7 @@ async def outgoing(store: Store, entry: Entry, address: AddressDoc, job: Job) ->
         template=name,
         language=language,
         params=params,
-        answers=await answered(store, entry),
+        answers=await answered(store, entry, anywhere=anywhere and entry.event != NOTIFICATION),
         automatic=entry.automatic or entry.sender.role is not Role.AGENT,
     )
 
@@ -44,35 +53,36 @@ def template_of(data: Mapping[str, Any]) -> tuple[str, str, Mapping[str, str]]:
     return str(held["name"]), str(held.get("language", "")), dict(held.get("params", {}))
 
 
-async def answered(store: Store, entry: Entry) -> Answered | None:
+async def answered(store: Store, entry: Entry, *, anywhere: bool = False) -> Answered | None:
     """Return what the customer said that this answers: what it names, else the last before it.
 
     An answer that leaves by another address than the question came by answers nothing there.
+    It is looked for in the answer's thread; ``anywhere``: in all of the account by which it leaves.
     """
     entries = store.table(Entry)
     if entry.reply_to is not None and entry.reply_to.startswith("ent_"):
         named = await entries.get(entry.reply_to)
-        if named is not None and named.address == entry.address and _asks(named, entry):
+        if named is not None and named.address == entry.address and _asks(named, entry, anywhere):
             return _answered(named)
     found = await entries.find(
         {"address": entry.address, "at": {"$lte": entry.at}},
         sort=[("at", -1), ("position", -1)],
         limit=LOOKED_AT,
     )
-    asked = [each for each in found if _asks(each, entry)]
+    asked = [each for each in found if _asks(each, entry, anywhere)]
     by_people = [each for each in asked if not each.automatic]
     for each in (*by_people, *asked):
         return _answered(each)
     return None
 
 
-def _asks(question: Entry, answer: Entry) -> bool:
-    return (
-        question.kind == "message"
-        and question.direction is Direction.IN
-        and not question.erased
-        and (not answer.thread or question.thread == answer.thread)
-    )
+def _asks(question: Entry, answer: Entry, anywhere: bool) -> bool:
+    said = question.kind == "message" and question.direction is Direction.IN
+    if not said or question.erased:
+        return False
+    if anywhere:
+        return (question.channel, question.account) == (answer.channel, answer.account)
+    return not answer.thread or question.thread == answer.thread
 
 
 def _answered(entry: Entry) -> Answered:

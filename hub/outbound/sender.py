@@ -100,7 +100,8 @@ class Sender:
             connector = self._connector(entry.channel, entry.account)
             if connector is None:  # tried for days, and then given up: somebody has to be told
                 raise Temporary(_not_here(entry))
-            message = await outgoing(self._store, entry, address, job)
+            threads = connector.capabilities.threads
+            message = await outgoing(self._store, entry, address, job, threads=threads)
             if message.template and not connector.capabilities.templates:
                 raise Unsupported(f"{entry.channel} has no templates", code="no_templates")
             if self._fit is not None:
@@ -133,7 +134,8 @@ class Sender:
         connector = self._of(entry)
         if connector.capabilities.dedupes_sends:
             return None  # the vendor drops a second one by our key: sending again is safe
-        message = await outgoing(self._store, entry, address, job)
+        threads = connector.capabilities.threads
+        message = await outgoing(self._store, entry, address, job, threads=threads)
         async with self._called(connector, message):
             found = await connector.find_sent(message)
         return None if found is None else _told(found, job)

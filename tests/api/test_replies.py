@@ -6,10 +6,12 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from hub.documents import AddressDoc, Conversation, Entry, Job, StrayBlob
+from normalizer.outcomes import Rejected
 from tests.support.hubs import RunningHub, running_hub
 
 HI = [{"type": "text", "text": "hi"}]
@@ -242,6 +244,27 @@ async def test_typing_reaches_the_channels_account(api: RunningHub, ann: str) ->
 
     await api.until("the hint", told)
     assert heard[0] == {"address": api.address_id("ann"), "by": "agent", "on": True}
+
+
+async def test_typing_is_told_to_a_vendor_that_shows_it_and_its_failure_to_nobody(
+    api: RunningHub, ann: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    async def show_typing(self: Any, address: str, on: bool) -> None:
+        told.append((address, on))
+        raise Rejected("the vendor is in a bad mood")
+
+    kind = type(api.connector)
+    body = {"address": str(api.address("ann")), "on": True}
+    monkeypatch.setattr(kind, "show_typing", show_typing)
+    assert (await api.post(f"{ann}/typing", body)).status == 204
+    assert not told, "it declares no typing"
+    can = msgspec.structs.replace(kind.capabilities, typing=True)
+    monkeypatch.setattr(kind, "capabilities", can)
+    for on in (True, False):
+        assert (await api.post(f"{ann}/typing", {**body, "on": on})).status == 204
+    assert told == [(str(api.address("ann")), True), (str(api.address("ann")), False)]
 
 
 async def test_while_routing_lags_writes_are_refused_and_can_come_again(

@@ -313,10 +313,11 @@ class Call:
         await self._continue(enqueue, {"QueueResult": result, "QueueTime": str(waited_s)})
         return self
 
-    async def waits_in_queue(self, waited_s: int) -> list[str]:
-        """Return the verbs of what is heard after so long."""
+    async def waits_in_queue(self, waited_s: int | None) -> list[str]:
+        """Return the verbs of what is heard after so long; None: Twilio does not say how long."""
         url = self._at("Enqueue").attrib["waitUrl"]
-        fields = {**self.fields, "CallStatus": "in-progress", "QueueTime": str(waited_s)}
+        told = {} if waited_s is None else {"QueueTime": str(waited_s)}
+        fields = {**self.fields, "CallStatus": "in-progress", **told}
         verbs = await self._document(url, fields)
         return [verb.tag for verb in verbs]
 
@@ -468,6 +469,7 @@ class FakeApi:
     def __init__(self) -> None:
         self.numbers: list[dict[str, Any]] = []
         self.calls: list[dict[str, Any]] = []
+        self.recordings: list[dict[str, Any]] = []
         self.files: dict[str, bytes] = {}  # RecordingSid: sound
         self.not_yet: dict[str, int] = {}  # so many 404s before a file is there
         self.deleted: list[str] = []
@@ -481,6 +483,7 @@ class FakeApi:
         base = f"/2010-04-01/Accounts/{ACCOUNT_SID}"
         app.router.add_get(f"{base}/IncomingPhoneNumbers.json", self._numbers)
         app.router.add_get(f"{base}/Calls.json", self._calls)
+        app.router.add_get(f"{base}/Recordings.json", self._recordings)
         app.router.add_get(f"{base}/Recordings/{{name}}", self._recording)
         app.router.add_delete(f"{base}/Recordings/{{name}}", self._delete)
         self._runner = web.AppRunner(app)
@@ -518,6 +521,12 @@ class FakeApi:
         assert re.fullmatch(r"\d{4}-\d\d-\d\d", since), "StartTime> takes a day"
         found = [call for call in self.calls if call["to"] == wanted]
         return web.json_response({"calls": found, "next_page_uri": None})
+
+    async def _recordings(self, request: web.Request) -> web.Response:
+        self._authorize(request)
+        since = request.query.get("DateCreated>", "")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", since), "DateCreated> takes a day"
+        return web.json_response({"recordings": self.recordings, "next_page_uri": None})
 
     async def _recording(self, request: web.Request) -> web.Response:
         self._authorize(request)

@@ -113,6 +113,35 @@ async def test_a_caller_who_hangs_up_while_it_rings_is_a_missed_call() -> None:
     assert "call.ended" in desk.events
 
 
+@pytest.mark.parametrize("leg", ["no-answer", "canceled", "busy"])
+async def test_nobody_else_is_rung_for_a_caller_who_has_gone(leg: str) -> None:
+    """The action may be asked when the call is over: it is missed, whatever became of the leg."""
+    desk = Desk()
+    call = await desk.call().rings()
+    await call.presses("0")
+    dial = call.waits
+    assert dial is not None
+    gone = {"CallStatus": "completed", "DialCallStatus": leg, "DialBridged": "false"}
+    await call.send(dial.attrib["action"], {**call.fields, **gone})
+    assert texts(desk.messages) == ["Missed call: the caller hung up while it rang."]
+    assert desk.events.count("call.transferred") == 1, "no second phone is shown as ringing"
+
+
+async def test_a_message_that_ends_by_hanging_up_goes_no_further() -> None:
+    """Behind a mailbox there may be people: they do not ring for who left a message and went."""
+    menu = example_menu()
+    menu["steps"]["mailbox"]["next"] = "people"
+    menu["steps"]["people"]["failed"] = "hang_up"
+    desk = Desk(at=NIGHT, menu=menu)
+    call = await desk.call().rings()
+    record = call.waits
+    assert record is not None
+    gone = {"CallStatus": "completed", "Digits": "hangup", "RecordingDuration": "12"}
+    await call.send(record.attrib["action"], {**call.fields, **gone})
+    assert "call.transferred" not in desk.events
+    assert not desk.messages, "the message itself comes with its file"
+
+
 async def test_a_conversation_is_told_at_once_and_recorded_with_consent() -> None:
     desk = Desk()
     call = await desk.call().rings()
@@ -355,6 +384,16 @@ async def test_a_queue_lets_wait_and_gives_up_in_time() -> None:
     await other.leaves_the_queue("bridged", 20)
     assert other.over == "completed"
     assert "call.answered" not in desk.events, "it was answered minutes ago"
+
+
+async def test_a_queue_ends_though_twilio_does_not_say_how_long_it_takes() -> None:
+    """QueueTime is unverified; without it a caller would hear the same words for ever."""
+    desk = Desk(menu=menu_with_queue())
+    call = await desk.call().rings()
+    await call.presses("0")
+    assert await call.waits_in_queue(None) == ["Say", "Pause"]
+    desk.clock.advance(120)
+    assert await call.waits_in_queue(None) == ["Leave"]
 
 
 async def test_long_prompts_are_said_in_pieces_that_twilio_takes() -> None:

@@ -150,6 +150,7 @@ def steps(entry: Entry) -> dict[str, Any]:
 
 async def test_calls_as_the_timeline_the_feed_and_the_agents_see_them(hotline: Hotline) -> None:
     """A conversation with its recording, a voicemail, a call back, withheld numbers, a lost end."""
+    await hotline.connector._tidying.begin()
     await _a_conversation_is_one_entry_with_a_recording_to_play(hotline)
     await _a_voicemail_and_a_call_back_are_work_to_do(hotline)
     await _withheld_numbers_are_somebody_else_each_time(hotline)

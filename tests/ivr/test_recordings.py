@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from email.utils import format_datetime
 from types import ModuleType
 from typing import Any
 
@@ -15,13 +17,15 @@ import aiohttp
 import pytest
 
 from connectors.ivr.recordings import NOT_YET, RecordingDoc
+from connectors.ivr.tidying import MOST_AT_ONCE
 from hub.documents import Entry
 from hub.testing import FakeServices
-from normalizer.drafts import Amendment
+from normalizer.drafts import Amendment, Message
+from normalizer.keys import dedupe_key
 from normalizer.outcomes import Gone, Misconfigured, RateLimited, Rejected, Temporary
 from normalizer.parts import Audio, Media, MediaState
-from tests.ivr.calling import WORKING, Desk
-from tests.ivr.fake_twilio import ACCOUNT_SID, FakeApi
+from tests.ivr.calling import NIGHT, WORKING, Desk
+from tests.ivr.fake_twilio import ACCOUNT_SID, NUMBER, FakeApi
 
 RECORDING = f"RE{1:032x}"
 CALL = f"CA{1:032x}"
@@ -239,3 +243,150 @@ async def test_a_provider_writes_down_what_was_said(monkeypatch: pytest.MonkeyPa
             assert not api.deleted, "keep_at_twilio"
         finally:
             await shelf.services.fetcher.close()
+
+
+async def test_what_cannot_be_written_down_stands_in_no_other_recordings_way(shelf: Shelf) -> None:
+    """A provider may fail at some recordings for days; newer ones are dealt with all the same."""
+    table = shelf.services.store.table(RecordingDoc)
+    waiting = [
+        RecordingDoc(
+            id=f"main/RE{number:032x}",
+            account="main",
+            entry=f"ent_{number}",
+            ref=f"RE{number:032x}",
+            at=shelf.desk.clock.now() - timedelta(hours=1),
+        )
+        for number in range(100, 100 + MOST_AT_ONCE)
+    ]
+    await shelf.fetch()
+    await shelf.fold(MediaState.READY)
+    await table.insert(waiting)
+    try:
+        for _ in range(2):
+            await shelf.connector._tidying.tidy()
+        assert shelf.api.deleted == [RECORDING]
+        assert len(await shelf.docs()) == MOST_AT_ONCE, "the others are tried again"
+    finally:
+        await shelf.services.fetcher.close()
+
+
+# --- what was never told -------------------------------------------------------------------------
+
+
+def _listed(desk: Desk, *, minutes_ago: float, number: int, **more: str) -> dict[str, Any]:
+    """Return a call that is over, as Twilio lists it."""
+    at = format_datetime(desk.clock.now() - timedelta(minutes=minutes_ago))
+    return {
+        "sid": f"CA{number:032x}",
+        "from": "+8613800138000",
+        "to": NUMBER,
+        "status": "completed",
+        "direction": "inbound",
+        "duration": "17",
+        "parent_call_sid": None,
+        "start_time": at,
+        "end_time": at,
+        **more,
+    }
+
+
+def _recording(desk: Desk, call: int, number: int, **more: str) -> dict[str, Any]:
+    return {
+        "sid": f"RE{number:032x}",
+        "call_sid": f"CA{call:032x}",
+        "status": "completed",
+        "duration": "34",
+        "source": "RecordVerb",
+        "date_created": format_datetime(desk.clock.now()),
+        **more,
+    }
+
+
+async def _taken(shelf: Shelf, *, looks: int = 2) -> dict[str, Any]:
+    """Look up what was never told; return the drafts by their keys, each told once."""
+    told: dict[str, Any] = {}
+    for _ in range(looks):
+        shelf.services.taken.clear()
+        await shelf.connector._tidying.look_up_calls()
+        for taken in shelf.services.taken:
+            for draft in taken.drafts:
+                key = dedupe_key("ivr", "main", draft)
+                assert key not in told, "one look was enough"
+                told[key] = draft
+    return told
+
+
+async def test_a_message_whose_callback_was_lost_is_found_and_is_the_same_message(
+    shelf: Shelf,
+) -> None:
+    """Twilio may tell it once and never again: who left it would wait for an answer for ever."""
+    desk = Desk(at=NIGHT)
+    call = await desk.call().rings()
+    await call.leaves_a_message(34)
+    await call.deliver()
+    [voicemail] = desk.messages
+    try:
+        await shelf.connector._tidying.begin()
+        shelf.api.calls = [
+            _listed(shelf.desk, minutes_ago=0, number=1, **{"from": call.fields["From"]}),
+            _listed(shelf.desk, minutes_ago=0, number=2, status="in-progress"),
+        ]
+        shelf.api.recordings = [
+            _recording(shelf.desk, 1, 1),
+            _recording(shelf.desk, 1, 2, source="DialVerb"),
+            _recording(shelf.desk, 2, 3, status="processing"),
+            _recording(shelf.desk, 2, 4, source="StartCallRecordingAPI"),  # somebody else's
+            _recording(shelf.desk, 9, 5),  # of another number's call
+        ]
+        told = await _taken(shelf)
+        [found] = [each for each in told.values() if isinstance(each, Message)]
+        assert dedupe_key("ivr", "main", found) == dedupe_key("ivr", "main", voicemail)
+        assert (found.parts, found.event) == (voicemail.parts, "voicemail")
+        recorded = [
+            each.data["step"]
+            for each in told.values()
+            if isinstance(each, Amendment) and each.data.get("event") == "call.recorded"
+        ]
+        assert recorded == [f"recording_RE{2:032x}"]
+    finally:
+        await shelf.services.fetcher.close()
+
+
+async def test_what_was_over_before_the_account_came_to_the_hub_is_left_alone(shelf: Shelf) -> None:
+    """Calls that another system took are no work here; one that began here is, and its end."""
+    try:
+        shelf.api.calls = [
+            _listed(shelf.desk, minutes_ago=30, number=1, status="no-answer"),
+            _listed(shelf.desk, minutes_ago=30, number=2),
+            _listed(shelf.desk, minutes_ago=30, number=3),
+        ]
+        old = format_datetime(shelf.desk.clock.now() - timedelta(minutes=30))
+        shelf.api.recordings = [_recording(shelf.desk, 2, 1, date_created=old)]
+        await _began(shelf, 3)
+        told = await _taken(shelf)
+        assert {number for number in range(1, 5) if f"CA{number:032x}" in repr(told)} == {3}
+        shelf.desk.clock.advance(600)
+        shelf.api.calls.append(_listed(shelf.desk, minutes_ago=1, number=4, status="no-answer"))
+        [missed] = [each for each in (await _taken(shelf)).values() if isinstance(each, Message)]
+        assert missed.event == "call.missed"
+    finally:
+        await shelf.services.fetcher.close()
+
+
+async def _began(shelf: Shelf, number: int) -> None:
+    """Let the hub know of a call from when it rang."""
+    desk = Desk(at=WORKING)
+    await desk.call(number).rings()
+    ringing = desk.drafts[0]
+    now = shelf.desk.clock.now()
+    context = shelf.services.connector_context("ivr", "main")
+    entry = Entry(
+        id=context.entry_id(ringing),  # type: ignore[arg-type]
+        address="adr_1",
+        position=1,
+        at=now,
+        received_at=now,
+        channel="ivr",
+        account="main",
+    )
+    await shelf.services.store.table(Entry).put([entry])

@@ -39,6 +39,7 @@ CHANNELS = {
     "mail": Capabilities(sends=TEXTS, threads=True, conversation="thread"),
     "site": Capabilities(sends=TEXTS, threads=True, thread_seq=True, edit_window_s=900),
     "board": Capabilities(sends=TEXTS, conversation="channel"),
+    "texts": Capabilities(sends=TEXTS, reaches=frozenset({"tel"})),
 }
 OPERATORS = {"=": "$eq", "in": "$in", "<=": "$lte", ">": "$gt"}
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from msgspec.structs import replace
 
-from hub.documents import AddressDoc, Conversation, Customer, Entry, FeedRow, Link
+from hub.documents import AddressDoc, Conversation, Customer, Entry, FeedRow, Job, Link
 from hub.planning.identity import address_id
 from normalizer.addresses import Address
 from normalizer.drafts import Event, Evidence, Identity, Profile
@@ -90,6 +90,46 @@ async def test_who_is_only_known_by_phone_is_told_to_be_answered_elsewhere(
     refused = await hub.command("reply", customer=customer.id, parts=parts)
     assert (refused.state, refused.error) == ("refused", "unsupported")
     assert refused.detail == "phone sends nothing: answer on another channel"
+
+
+async def test_a_caller_is_texted_by_the_account_that_somebody_names_and_by_no_other(
+    hub: PlannerHarness,
+) -> None:
+    """The number stays where it was heard last: one text is no reason to answer calls by text."""
+    caller = Address(scheme="tel", kind="e164", id="+8613800138000")
+    await hub.give(Event(key="call", address=caller, name="call.ringing"), channel="phone")
+    [customer], [known] = await hub.all(Customer), await hub.all(AddressDoc)
+    say = {"customer": customer.id, "parts": (Text(text="hello"),)}
+    for named in ({"channel": "texts"}, {"channel": "chat", "account": "main"}, {"account": "two"}):
+        refused = await hub.command("reply", **say, **named)
+        assert refused.state == "refused", named
+        by_address = await hub.command("reply", **say, address=known.id, **named)
+        assert by_address.state == "refused", named
+    for where in ({}, {"address": known.id}):
+        done = await hub.done("reply", **say, **where, channel="texts", account="two")
+        entry = await hub.see(Entry, done["entry"])
+        assert (entry.channel, entry.account, entry.address) == ("texts", "two", known.id)
+        jobs = [each for each in await hub.all(Job) if each.entry == entry.id]
+        assert [each.account for each in jobs if each.kind == "send"] == ["texts:two"]
+    assert (await hub.see(AddressDoc, known.id)).channel == "phone"
+
+
+async def test_an_answer_in_a_conversation_leaves_by_the_channel_that_it_names(
+    hub: PlannerHarness,
+) -> None:
+    """Somebody wrote on the chat last and has a mailbox: what is to go there by mail does."""
+    await hub.give(said("li", "1", channel="mail"), channel="mail")
+    [customer] = await hub.all(Customer)
+    await hub.give(said("li", "2"))
+    await hub.done("link", address=address(hub, "li"), customer=customer.id, evidence=AGENT)
+    [chat] = [each for each in await hub.all(Conversation) if each.policy == "customer"]
+    say = {"conversation": chat.id, "parts": (Text(text="hello"),)}
+    for channel, by in (("", "chat"), ("chat", "chat"), ("mail", "mail")):
+        done = await hub.done("reply", **say, channel=channel)
+        assert (await hub.see(Entry, done["entry"])).channel == by
+        assert done["conversation"] == chat.id
+    refused = await hub.command("reply", **say, channel="site")
+    assert (refused.error, refused.status) == ("unreachable", 409)
 
 
 # --- linking -----------------------------------------------------------------------------------

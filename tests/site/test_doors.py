@@ -24,7 +24,7 @@ from normalizer.addresses import canonical
 from normalizer.drafts import Message
 from normalizer.keys import dedupe_key
 from tests.site.conftest import MakeSite
-from tests.site.space import APP_KEY, ORIGIN, SITE, Running, settings
+from tests.site.space import APP_KEY, ORIGIN, SITE, Answer, Running, settings
 
 KEY = "018bcfe5-6800-7a10-9c3e-0d6f5a1b2c3d"
 
@@ -155,6 +155,25 @@ async def test_anonymous_sessions_are_limited_by_network(running: Running) -> No
     assert known.status == 201
     running.clock.advance(6)
     await running.visitor()
+
+
+async def test_many_users_behind_one_address_log_in_and_who_guesses_is_stopped(
+    make_site: MakeSite,
+) -> None:
+    """An office, or a carrier's gateway, is one address; each of its people has a browser."""
+    running = await make_site(limits={"identifies_per_minute": 2})
+
+    async def opens(token: str) -> Answer:
+        return await running.call("POST", "/sessions", json={"identity_token": token})
+
+    for user in ("a", "b", "c", "d"):
+        assert (await opens(running.identity(user))).status == 201
+    assert (await opens(running.identity("a"))).status == 201
+    assert (await opens(running.identity("a"))).code == "rate_limited", "too often the same user"
+    for _ in range(2):
+        assert (await opens(running.identity("e", key="x" * 40))).code == "identity_invalid"
+    guess = await opens(running.identity("e", key="x" * 40))
+    assert (guess.status, guess.code) == (429, "rate_limited")
 
 
 def test_callers_are_counted_by_ipv4_address_and_ipv6_network() -> None:

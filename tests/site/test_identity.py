@@ -490,10 +490,13 @@ async def test_what_was_sent_before_the_login_and_repeated_after_it_is_one_messa
     await identify(running, tab, "10086")
     running.site.desk._recent.clear()
 
-    await tab.text("only once", "message-one")
+    re = await tab.text("only once", "message-one")
 
-    assert (await tab.expect("ack"))["server_msg_id"] == first["server_msg_id"]
+    assert (await tab.expect("ack", re=re))["server_msg_id"] == first["server_msg_id"]
     assert len(await running.space.entries(kind="message")) == 1
+    running.site.desk._recent.clear()
+    shown = await tab.post_text("only once", "message-one")
+    assert (shown.status, shown.json["server_msg_id"]) == (201, first["server_msg_id"])
 
 
 async def test_naming_the_visitors_thread_after_the_login_speaks_as_the_user(

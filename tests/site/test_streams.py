@@ -10,6 +10,7 @@ import pytest
 
 from connectors.site import longpoll, sockets
 from connectors.site.tokens import sign_cursor
+from hub.store.interface import Unavailable
 from tests.site.conftest import MakeSite
 from tests.site.space import Running, Tab
 
@@ -121,6 +122,34 @@ async def test_a_replay_larger_than_the_queue_is_not_a_slow_reader(
 
     again = await (await tab.another()).connect(cursor=cursor)
     await again.expect("msg.new", seq="101")
+
+
+@pytest.mark.parametrize("change", ["auth.refresh", "auth.identify", "auth.logout"])
+async def test_a_socket_that_cannot_go_on_as_another_session_is_closed_and_not_deaf(
+    running: Running, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """The database may be away just then: a socket that follows nothing looks like silence."""
+    tab = await (await running.visitor()).connect()
+    conversation = await talk(running, tab, 1)
+    said = {
+        "auth.refresh": {"access_token": tab.token},
+        "auth.identify": {"identity_token": running.identity("10086")},
+        "auth.logout": {},
+    }[change]
+
+    async def away(session: object) -> None:
+        raise Unavailable("the database is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running.site.audiences, "of", away)
+        await tab.say(change, **said)
+        assert await tab.closed() == 4503
+    if change == "auth.logout":
+        assert (await tab.call("GET", "/conversations")).code == "auth_required"
+        return
+    await tab.connect(cursor=tab.cursor)
+    await running.space.answers(conversation, "heard again")
+    assert (await tab.expect("msg.new", seq="3"))["parts"][0]["text"] == "heard again"
 
 
 async def test_a_client_that_does_not_read_is_sent_away_with_4503(

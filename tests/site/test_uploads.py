@@ -170,6 +170,31 @@ async def test_an_upload_becomes_a_part_that_both_sides_can_fetch(running: Runni
     assert fetched.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
 
 
+async def test_a_part_of_a_film_can_be_asked_for_as_players_do(running: Running) -> None:
+    """Safari asks for two bytes first, and plays nothing where it gets more."""
+    tab = await (await running.visitor()).connect()
+    film = KINDS["mp4"][0] + bytes(range(256)) * 2000
+    ident = await upload(tab, film, "video/mp4", "film.mp4")
+    await tab.say("msg.send", client_msg_id=KEY, parts=[{"type": "video", "upload_id": ident}])
+    url = (await tab.expect("msg.new"))["parts"][0]["url"]
+    size = len(film)
+    for asked, start, stop in (
+        ("bytes=0-1", 0, 2),
+        ("bytes=100-", 100, size),
+        ("bytes=-7", size - 7, size),
+        (f"bytes=300000-{size * 2}", 300_000, size),
+    ):
+        part = await running.call("GET", url, headers={"Range": asked}, origin=None)
+        assert (part.status, part.body) == (206, film[start:stop]), asked
+        assert part.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{size}"
+    behind = await running.call("GET", url, headers={"Range": f"bytes={size}-"}, origin=None)
+    assert (behind.status, behind.headers["Content-Range"]) == (416, f"bytes */{size}")
+    for odd in ("bytes=0-1,5-6", "lines=1-2", "bytes=x", "bytes=5-1"):
+        whole = await running.call("GET", url, headers={"Range": odd}, origin=None)
+        assert (whole.status, whole.body) == (200, film), odd
+        assert whole.headers["Accept-Ranges"] == "bytes"
+
+
 async def test_a_part_is_what_the_bytes_are(running: Running) -> None:
     """A client that calls a text an image has sent a file."""
     tab = await (await running.visitor()).connect()

@@ -39,6 +39,7 @@ class FakeTwilio(FakeVendor):
         self.numbers = tuple(numbers)
         self.posts: list[list[tuple[str, str]]] = []  # every POST that came, good or bad
         self.messages: list[dict[str, Any]] = []  # the account's list, oldest first
+        self.deleted: list[str] = []  # files: message and name
         self.opted_out: set[tuple[str, str]] = set()  # (our number, theirs)
         self.files: dict[str, tuple[bytes, str]] = {}
         self.redirect_to = ""  # where files really are
@@ -115,6 +116,7 @@ class FakeTwilio(FakeVendor):
         app.router.add_get(f"{base}/Messages.json", self._list)
         app.router.add_get(f"{base}/Messages/{{sid}}/Media.json", self._media_list)
         app.router.add_get(f"{base}/Messages/{{sid}}/Media/{{name}}", self._media)
+        app.router.add_delete(f"{base}/Messages/{{sid}}/Media/{{name}}.json", self._delete)
         app.router.add_get(f"{base}/IncomingPhoneNumbers.json", self._number)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -269,6 +271,14 @@ class FakeTwilio(FakeVendor):
             return problem(404, 20404, "Not found")
         body, mime = self.files[request.match_info["name"]]
         return web.Response(body=body, content_type=mime)
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        if refused := self._refused(request):
+            return refused
+        if self.files.pop(request.match_info["name"], None) is None:
+            return problem(404, 20404, "Not found")
+        self.deleted.append(f"{request.match_info['sid']}/{request.match_info['name']}")
+        return web.Response(status=204)
 
 
 def shown(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -469,3 +469,17 @@ async def test_check_tries_the_credentials(vendor: Kind) -> None:
             (problem,) = await connector.check()
             assert "another" not in problem
             assert "secret" in problem
+
+
+@pytest.mark.parametrize(("vendor", "ident"), [(FakeAliyun, "biz_id"), (FakeTencent, "sid")])
+def test_a_receipt_of_nothing_keeps_no_other_of_its_batch_from_being_known(
+    vendor: Kind, ident: str
+) -> None:
+    """Receipts come in batches, and one may be broken; a push of which none is good is kept."""
+    good, broken = {ident: "9", "success": True, "report_status": "SUCCESS"}, {"success": True}
+    (receipt,) = drafts(vendor, "report", [broken, good, {**good, ident: None}])
+    assert isinstance(receipt, Receipt)
+    assert (receipt.target.vendor_id, receipt.state) == ("9", DeliveryState.DELIVERED)
+    assert drafts(vendor, "report", []) == []
+    with pytest.raises(ValueError, match=ident):
+        drafts(vendor, "report", [broken])

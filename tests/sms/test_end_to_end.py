@@ -19,6 +19,8 @@ from urllib.parse import urlencode
 import pytest
 
 from hub.documents import DeadLetter, Entry, InboxItem
+from normalizer.addresses import Address
+from normalizer.drafts import Event
 from normalizer.model import Direction
 from tests.media.pictures import photo
 from tests.sms.fake_domestic import PUSH_SECRET, FakeAliyun
@@ -29,6 +31,8 @@ from tests.twilio.signing import sign
 
 PUSHES = scaled(60, 1000)
 ANN, BOB, CAI = "+8613800138000", "+8613900139000", "+8613700137000"
+CALLER, DAN = "+8613600136000", "+8613500135000"
+SECOND = "+15005550007"
 
 
 def accounts(twilio: FakeTwilio, aliyun: FakeAliyun) -> str:
@@ -50,7 +54,7 @@ account_sid = "{SID}"
 auth_tokens = ["{TOKEN}"]
 api_key = "{KEY}"
 api_key_secret = "{KEY_SECRET}"
-numbers = ["{NUMBER}"]
+numbers = ["{NUMBER}", "{SECOND}"]
 api_url = "{twilio.url}"
 
 [[accounts]]
@@ -130,7 +134,7 @@ class World:
 @pytest.fixture
 async def world(mongo_url: str, mongo_db_name: str, tmp_path: Path) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
-        twilio = await stack.enter_async_context(FakeTwilio())
+        twilio = await stack.enter_async_context(FakeTwilio(numbers=(NUMBER, SECOND)))
         aliyun = await stack.enter_async_context(FakeAliyun())
         twilio.now = aliyun.now = lambda: datetime.now(UTC)
         hub = await stack.enter_async_context(
@@ -146,12 +150,79 @@ async def test_sms_in_and_out(world: World) -> None:
     await a_receipt_that_overtakes_the_send_is_not_lost(world)
     await a_lost_answer_is_looked_up_and_nothing_is_sent_twice(world)
     await what_surely_did_not_arrive_is_sent_again(world)
+    await an_answer_leaves_by_the_number_and_the_way_that_was_written_to(world)
     await a_picture_is_fetched_and_stored(world)
     await a_picture_on_its_way_out_can_be_fetched_by_the_vendor(world)
     await a_text_is_counted_before_it_is_sent(world)
     await an_opt_out_is_told_and_kept(world)
     await a_template_only_account_refuses_free_text_and_sends_templates(world)
+    await who_only_called_is_texted_when_somebody_says_so(world)
     await samples_are_taken_as_the_vendors_own_and_once(world)
+
+
+async def an_answer_leaves_by_the_number_and_the_way_that_was_written_to(world: World) -> None:
+    """Of two numbers the second, or WhatsApp: `reply_to` decides, or else what was said last."""
+    said = [(DAN, SECOND, "by text"), (f"whatsapp:{DAN}", f"whatsapp:{NUMBER}", "by WhatsApp")]
+    asked = []
+    for number, (theirs, ours, text) in enumerate(said):
+        sid = f"SMcc{number:030d}"
+        await world.twilio_posts(MessageSid=sid, From=theirs, To=ours, Body=text, NumMedia="0")
+        customer = await world.customer(DAN)
+
+        async def there(text: str = text, customer: str = customer) -> Any:
+            page = await world.hub.get(f"{customer}/timeline")
+            return [each["id"] for each in page["entries"] if each["text"] == text]
+
+        asked += await world.hub.until(f"{text} in the timeline", there)
+        await world.settled(await world.replies(customer, f"to {text}"), "accepted")
+    again = {"parts": [{"type": "text", "text": "again"}], "reply_to": asked[0]}
+    told = await world.hub.post(f"{customer}/replies", again, once="again")
+    await world.settled(told.json["entry_id"], "accepted")
+    sent = {each["body"]: (each["from"], each["to"]) for each in world.twilio.sent}
+    assert {text: sent[text] for text in ("to by text", "to by WhatsApp", "again")} == {
+        "to by text": (SECOND, DAN),
+        "to by WhatsApp": (f"whatsapp:{NUMBER}", f"whatsapp:{DAN}"),
+        "again": (SECOND, DAN),
+    }
+
+
+async def who_only_called_is_texted_when_somebody_says_so(world: World) -> None:
+    """A number that another channel knows: somebody says by which account it is texted."""
+    call = Event(
+        key="call",
+        address=Address(scheme="tel", kind="e164", id=CALLER),
+        name="call.ringing",
+    )
+    hub = world.hub.hub
+    await hub.services.take_in("sample", "main", [call], door="webhook")
+    customer = await world.customer(CALLER)
+    shown = await world.hub.get(customer)
+    [address] = shown["customer"]["addresses"]
+    assert [(way["channel"], way["account"]) for way in address["also_by"]] == [
+        ("sms", "ali"),
+        ("sms", "tw"),
+    ]
+    body = {"parts": [{"type": "text", "text": "您刚才来电"}], "channel": "sms"}
+    unclear = await world.hub.post(f"{customer}/replies", body, once="which")
+    assert (unclear.status, unclear.problem) == (422, "bad-request")
+    assert unclear.json["detail"] == "name the account of sms as well: ali, tw"
+    refused = await world.hub.post(f"{customer}/replies", {**body, "account": "ali"}, once="ali")
+    assert refused.problem == "template-needed"
+    told = await world.hub.post(f"{customer}/replies", {**body, "account": "tw"}, once="tw")
+    assert told.status == 202, told
+    await world.settled(told.json["entry_id"], "accepted", "delivered")
+    assert [each["body"] for each in world.twilio.messages if each["to"] == CALLER] == [
+        "您刚才来电"
+    ]
+    await world.twilio_posts(
+        MessageSid=f"SM{'c' * 32}", From=CALLER, To=NUMBER, Body="好的", NumMedia="0"
+    )
+
+    async def answered() -> Any:
+        page = await world.hub.get(f"{customer}/timeline")
+        return [each for each in page["entries"] if each["text"] == "好的"]
+
+    await world.hub.until("their answer in the same timeline", answered)
 
 
 async def every_push_is_one_entry(world: World) -> None:

@@ -16,7 +16,7 @@ from normalizer.keys import dedupe_key
 from normalizer.outcomes import Gone, Misconfigured, Rejected
 from normalizer.parts import Image, Media, MediaState
 from tests.sms.fake_twilio import KEY, NUMBER, SID, FakeTwilio
-from tests.sms.making import THEIRS, at_work, posted, said
+from tests.sms.making import THEIRS, TO, at_work, posted, said
 
 
 @pytest.fixture
@@ -63,6 +63,26 @@ async def test_a_polled_message_is_the_one_that_the_webhook_brings(vendor: FakeT
     assert isinstance(polled[1].parts[0], Image)
     assert isinstance(polled[2], Event)
     assert all(draft.at is not None for draft in polled), "the list knows when"
+
+
+async def test_a_whatsapp_message_whose_webhook_failed_is_polled_as_well(
+    vendor: FakeTwilio,
+) -> None:
+    """Twilio lists it under `whatsapp:` and the number, and nowhere else."""
+    async with at_work(vendor.settings) as (connector, _):
+        cursor = (await connector.poll(None)).cursor
+        lost = vendor._made(
+            f"whatsapp:{THEIRS}", f"whatsapp:{NUMBER}", "在吗", "inbound", "received"
+        )
+        vendor.messages.append(lost)
+        polled = await connector.poll(cursor)
+        (draft,) = drafts_of(polled)
+        assert not drafts_of(await connector.poll(polled.cursor))
+    form = {"AccountSid": SID, "MessageSid": lost["sid"], "From": lost["from"], "To": lost["to"]}
+    pushed = said(connector, posted(connector, {**form, "Body": "在吗", "NumMedia": "0"}))
+    assert keys([draft]) == keys(pushed)
+    assert isinstance(draft, Message)
+    assert draft.data["via"] == "whatsapp"
 
 
 async def test_what_shows_up_late_is_not_missed(vendor: FakeTwilio) -> None:
@@ -132,7 +152,7 @@ def media(url: str) -> Media:
 
 
 async def fetched(connector: SmsConnector, url: str) -> bytes:
-    found = await connector.fetch_media(media(url), "")
+    found = await connector.fetch_media(media(url), TO)
     return b"".join([chunk async for chunk in found.stream])
 
 

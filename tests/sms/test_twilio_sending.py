@@ -11,6 +11,7 @@ import pytest
 from connectors._twilio.rest import DEADLINE_S
 from connectors.sms import SmsConnector
 from connectors.sms.twilio_provider import TwilioProvider
+from hub.notifications import NOTIFICATION
 from hub.testing import FakeServices, Mood
 from hub.testing.clock import FakeClock
 from normalizer.drafts import Event
@@ -335,6 +336,15 @@ async def test_a_look_up_in_trouble_says_so(
 
 
 # --- automatic messages --------------------------------------------------------------------------
+
+
+async def test_notifications_are_no_answers_and_are_not_stopped(vendor: FakeTwilio) -> None:
+    """Five parcels in ten minutes are five messages that the shop asked for."""
+    async with at_work(vendor.settings) as (connector, _):
+        for number in range(5):
+            told = {"event": NOTIFICATION, "automatic": True}
+            await accepted(connector, f"parcel {number}", key=f"job_{number}", **told)
+        assert len(vendor.sent) == 5
 
 
 async def test_edge_9_automatic_messages_stop_after_three_in_ten_minutes(

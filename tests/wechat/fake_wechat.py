@@ -63,6 +63,7 @@ class FakeWechat(FakeVendor):
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.bodies: list[Mapping[str, Any]] = []  # of messages that were taken
+        self.commands: list[str] = []  # of typing
         self.trouble: list[str] = []
         self.trouble_at = "/"  # paths that begin like this have it
         self.issued = 0
@@ -105,6 +106,7 @@ class FakeWechat(FakeVendor):
         for method, path, handler in (
             ("POST", "/cgi-bin/stable_token", self._stable_token),
             ("POST", "/cgi-bin/message/custom/send", self._custom),
+            ("POST", "/cgi-bin/message/custom/typing", self._typing),
             ("POST", "/cgi-bin/message/template/send", self._template),
             ("POST", "/cgi-bin/message/subscribe/bizsend", self._subscription),
             ("POST", "/cgi-bin/media/upload", self._upload),
@@ -255,6 +257,19 @@ class FakeWechat(FakeVendor):
                 content[field] not in self.uploads or self.uploads[content[field]][0] != kind
             ):
                 raise Wrong(40007, "invalid media_id")
+
+    async def _typing(self, request: web.Request) -> web.Response:
+        self._authorise(request)
+        body = await self._json(request)
+        if set(body) != {"touser", "command"}:
+            raise Wrong(47001, "fields")
+        if body["command"] not in ("Typing", "CancelTyping"):
+            raise Wrong(45072, "invalid command")
+        to = self._person(body)
+        if to in self.closed:
+            raise Wrong(45015, "response out of time limit or subscription is canceled")
+        self.commands.append(body["command"])
+        return json_answer({"errcode": 0, "errmsg": "ok"})
 
     async def _template(self, request: web.Request) -> web.Response:
         self._authorise(request)

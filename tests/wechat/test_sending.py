@@ -479,3 +479,75 @@ async def test_check_tries_token_and_rights_and_writes_to_nobody() -> None:
         assert await ours.check() == ()
     (problem,) = await connector(app_secret=None).check()
     assert "app_secret is not set" in problem
+
+
+async def test_a_vendor_that_is_busy_for_a_moment_does_not_cut_an_answer_in_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it refused was surely not sent; what nobody knows the end of is not repeated."""
+    monkeypatch.setattr(sending, "AGAIN_S", (0.0, 0.0))
+    answer = outgoing(Text(text="one"), Text(text="two"))
+    cases = (
+        (["busy", "503"], 2, None),
+        (["busy"] * 3, 1, "partly_sent"),
+        (["502"], 1, "partly_sent"),
+    )
+    for troubles, arrived, code in cases:
+        async with at_work() as (ours, vendor, _):
+            await ours._tokens.current()
+            vendor.trouble, vendor.trouble_at = ["", *troubles], SEND
+            if code is None:
+                await ours.send(answer)
+            else:
+                with pytest.raises(OutcomeUnknown) as failed:
+                    await ours.send(answer)
+                assert failed.value.code == code
+            texts = [body["text"]["content"] for body in vendor.bodies]
+            assert texts == ["one", "two"][:arrived]
+
+
+async def test_templates_that_are_used_up_for_today_do_not_stop_the_accounts_answers() -> None:
+    """Each call has a quota of its own; midnight may be many hours away."""
+    by_itself = {"automatic": True, "params": {"order": "1"}}
+    for message, scope in (
+        (outgoing(template=TEMPLATE, **by_itself), "address"),
+        (outgoing(template="subscribe:SUB-1", **by_itself), "address"),
+        (outgoing(Text(text="hi")), "account"),
+    ):
+        async with at_work() as (ours, vendor, _):
+            await ours._tokens.current()
+            vendor.trouble = ["error:45009"]
+            with pytest.raises(RateLimited) as limited:
+                await ours.send(message)
+            assert (limited.value.scope, limited.value.code) == (scope, "45009")
+            assert 60 <= limited.value.retry_after <= 86_400
+
+
+async def test_an_agents_template_that_cannot_go_today_is_told_at_once() -> None:
+    """Waiting for midnight, it would stand before all that the agent says to this customer."""
+    async with at_work() as (ours, vendor, _):
+        await ours._tokens.current()
+        vendor.trouble = ["error:45009"]
+        with pytest.raises(Unreachable, match="until midnight in China") as refused:
+            await ours.send(outgoing(template=TEMPLATE, params={"order": "1"}))
+        assert refused.value.code == "quota_spent"
+
+
+@pytest.mark.parametrize("number", sorted(errors.NOT_ALLOWED | errors.RESTRICTED))
+async def test_an_account_without_the_right_to_templates_goes_on_answering(number: int) -> None:
+    """As a fault of the account it would be tried for ever, and stop all answers each time."""
+    async with at_work() as (ours, vendor, _):
+        await ours._tokens.current()
+        vendor.trouble = [f"error:{number}"]
+        with pytest.raises(Unsupported, match="does not allow templates") as refused:
+            await ours.send(outgoing(template=TEMPLATE, params={"order": "1"}))
+        assert refused.value.code == str(number)
+        vendor.trouble = [f"error:{number}"]
+        with pytest.raises(Misconfigured):
+            await ours.send(outgoing(Text(text="hi")))
+
+
+def test_a_key_that_came_too_soon_keeps_nobody_else_waiting() -> None:
+    failed = errors.failure(45066, "retry too fast", FakeClock().now())
+    assert isinstance(failed, RateLimited)
+    assert (failed.scope, failed.retry_after) == ("address", 60.0)

@@ -60,7 +60,8 @@ def dialled(turn: Turn, state: CallState, step: TransferStep) -> Turned:
         agent=label,
         target=name,
     )
-    if request.dial_status == "canceled":
+    # A caller who has gone ends it too, with whatever word Twilio has for the leg.
+    if request.dial_status == "canceled" or request.ended:
         words = "the caller hung up while it rang"
         return Turned((HangUp(),), (failed, missed(turn, words)))
     if state.target + 1 < len(step.targets):

@@ -30,6 +30,7 @@ from connectors.ivr.menus import (
     VoicemailStep,
 )
 from connectors.ivr.requests import CallRequest
+from connectors.ivr.script import HangUp
 from connectors.ivr.state import CallState
 
 MAX_HOPS = 100  # questions of one call; then it ends, whatever the menu says
@@ -78,6 +79,8 @@ def go_on(turn: Turn) -> Turned:
             return dialled(turn, state, step)
         case "message", VoicemailStep():
             told = calls.visited(state, turn.at, event="", text="Left the voicemail step")
+            if turn.request.ended:  # by hanging up: nobody's phone rings for who has gone
+                return Turned((HangUp(),), (told,))
             return enter(turn, state, step.next, told=(told,))
         case "queue", QueueStep():
             return queued(turn, state, step)

@@ -59,13 +59,13 @@ class Sessions:
         token = await site.visitors.known(asked.visitor_token) if asked.visitor_token else None
         if token is not None:
             site.limiter.take(token.visitor, "refresh")
+        network = network_of(request.remote or "")
         named = asked.identity_token or asked.user_hash
-        if named:
-            caller = token.visitor if token else network_of(request.remote or "")
-            site.limiter.take(caller, "identify")
-        elif token is None:
-            site.limiter.take(network_of(request.remote or ""), "session")
-        claims = site.claims(asked.identity_token, asked.user_id, asked.user_hash)
+        if not named and token is None:
+            site.limiter.take(network, "session")
+        claims = site.claims_of(network, asked.identity_token, asked.user_id, asked.user_hash)
+        if claims is not None:  # many people are behind one address, and each logs in
+            site.limiter.take(token.visitor if token else f"user:{claims.sub}", "identify")
         opened = await site.visitors.open(
             token,
             claims,

@@ -30,7 +30,7 @@ from hub.notifications.policy import Purpose
 from hub.notifications.quiet import NONE, zone_of
 from hub.planning import identity
 from hub.planning.commands.registry import Args, Context, Result, command, command_entry_id
-from hub.planning.commands.saying import refuse_unsayable
+from hub.planning.commands.saying import reaches, refuse_unsayable
 from hub.planning.entries import append
 from hub.planning.rules import Refusal, Rules
 from hub.planning.workspace import Workspace
@@ -364,11 +364,11 @@ def _of_customer(ws: Workspace, rules: Rules, args: Notify, purpose: Purpose) ->
     """Return the newest of a customer's addresses that may be written to for this purpose."""
     owner = identity.canonical_customer(ws, args.customer)
     docs = {doc.id: doc for doc in ws.find(AddressDoc, ("id", "in", owner.addresses))}
-    reached = [
-        docs[ident]
-        for ident in reversed(owner.addresses)
-        if ident in docs and _reaches(rules, docs[ident], args)
-    ]
+    mine = [docs[each] for each in reversed(owner.addresses) if each in docs]
+    reached = [doc for doc in mine if _reaches(rules, doc, args)]
+    if args.channel and args.account:  # behind them those that only this word opens
+        others = [doc for doc in mine if reaches(rules, args.channel, doc)]
+        reached += [doc for doc in others if doc not in reached]
     for address in reached:
         if _against(ws, rules, address.id, purpose) is None:
             return address

@@ -47,7 +47,8 @@ class ReplyTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class Reply(Args, frozen=True, kw_only=True):
     """An answer to a customer, of parts or by a template.
 
-    ``address`` is an ``adr_`` id or canonical text.
+    ``address`` is an ``adr_`` id or canonical text. ``account`` names, with ``channel``, another
+    account than the one where the address was seen last; the channel has to reach such addresses.
     """
 
     parts: tuple[AnyPart, ...] = ()
@@ -56,6 +57,7 @@ class Reply(Args, frozen=True, kw_only=True):
     conversation: str = ""
     address: str = ""
     channel: str = ""
+    account: str = ""
     thread: str = ""
     seen_up_to: int | None = None  # position of the last entry the writer had read
     reply_to: str | None = None
@@ -75,17 +77,16 @@ def send_reply(ws: Workspace, rules: Rules, context: Context, args: Reply) -> Re
     if known is not None:
         return known
     address = _reply_address(ws, rules, context, args)
-    if not address.channel:
-        raise Refusal("unreachable", "this address was named but never seen on an account of ours")
+    channel, account = _leaves_by(rules, address, args)
     customer = identity.canonical_customer(ws, address.customer or "")
     if args.seen_up_to is not None:
         _refuse_if_somebody_spoke(ws, customer, args.seen_up_to)
     if args.template is not None:
-        args = _by_template(rules, address.channel, args, args.template)
+        args = _by_template(rules, channel, args, args.template)
     else:
-        refuse_unsayable(rules, address.channel, args.parts)
+        refuse_unsayable(rules, channel, args.parts)
     _refuse_foreign_thread(ws, address, args.thread)
-    conversation = _reply_conversation(ws, rules, customer, address, args)
+    conversation = _reply_conversation(ws, rules, customer, address, args, (channel, account))
     thread = args.thread or _thread_of(conversation, address)
     entry = Entry(
         id=command_entry_id(rules.key, context.key),
@@ -93,8 +94,8 @@ def send_reply(ws: Workspace, rules: Rules, context: Context, args: Reply) -> Re
         position=0,
         at=context.item.received_at,
         received_at=context.item.received_at,
-        channel=address.channel,
-        account=address.account,
+        channel=channel,
+        account=account,
         direction=Direction.OUT,
         sender=EntrySender(role=args.role, name=args.agent_name, ref=args.agent),
         parts=args.parts,
@@ -172,19 +173,40 @@ def _reply_address(ws: Workspace, rules: Rules, context: Context, args: Reply) -
         speaker = _last_speaker(ws, conversation)
         if args.channel in ("", speaker.channel):
             return speaker
-        whose = whose or conversation.customer
+        whose = whose or conversation.customer  # it goes on elsewhere, because somebody said so
     if not whose:
         raise Refusal("bad-request", "name a customer, an address or a conversation", 422)
     owner = identity.canonical_customer(ws, whose)
-    docs = {
-        doc.id: doc
-        for doc in ws.find(AddressDoc, ("id", "in", owner.addresses))
-        if not doc.private and doc.channel and args.channel in ("", doc.channel)
-    }
-    for ident in reversed(owner.addresses):
-        if ident in docs:
-            return docs[ident]
+    docs = {doc.id: doc for doc in ws.find(AddressDoc, ("id", "in", owner.addresses))}
+    mine = [docs[each] for each in reversed(owner.addresses) if each in docs]
+    for doc in mine:
+        if not doc.private and doc.channel and args.channel in ("", doc.channel):
+            return doc
+    for doc in mine:
+        if args.account and reaches(rules, args.channel, doc):
+            return doc
     raise Refusal("unreachable", f"this customer has no address on {args.channel or 'any'} channel")
+
+
+def reaches(rules: Rules, channel: str, address: AddressDoc) -> bool:
+    """Say whether a channel can write to an address where it never heard anybody."""
+    can = rules.capabilities(channel)
+    return address.scheme in can.reaches and not (address.private or address.erased)
+
+
+def _leaves_by(rules: Rules, address: AddressDoc, args: Reply) -> tuple[str, str]:
+    """Return channel and account of an answer: where the address was seen last, or as was said.
+
+    Only somebody's word lets it leave by another one: whoever called from a number may be read
+    to somebody else there, so that no rule of the hub decides it (docs/decisions/0019).
+    """
+    seen_at = (address.channel, address.account)
+    wanted = (args.channel, args.account) if args.channel and args.account else seen_at
+    if wanted != seen_at and not reaches(rules, args.channel, address):
+        raise Refusal("unreachable", f"{args.channel}:{args.account} does not reach this address")
+    if not wanted[0]:
+        raise Refusal("unreachable", "this address was named but never seen on an account of ours")
+    return wanted
 
 
 def _last_speaker(ws: Workspace, conversation: Conversation) -> AddressDoc:
@@ -267,7 +289,12 @@ def refuse_unsayable(rules: Rules, channel: str, parts: tuple[AnyPart, ...]) -> 
 
 
 def _reply_conversation(
-    ws: Workspace, rules: Rules, customer: Customer, address: AddressDoc, args: Reply
+    ws: Workspace,
+    rules: Rules,
+    customer: Customer,
+    address: AddressDoc,
+    args: Reply,
+    by: tuple[str, str],
 ) -> Conversation:
     if args.conversation:
         conversation = standing(ws, args.conversation)
@@ -285,8 +312,8 @@ def _reply_conversation(
         customer,
         address,
         thread=args.thread or address.thread or "",
-        channel=address.channel,
-        account=address.account,
+        channel=by[0],
+        account=by[1],
         at=rules.now,
         subject=args.subject,
     )
