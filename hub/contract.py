@@ -303,7 +303,7 @@ class Connector(abc.ABC, Generic[S]):
         ``raw`` is the message as the archive holds it; ``folder`` is "sent" where our side's
         own messages lay, else "". Make the keys and addresses that the account's door makes:
         what came by it is known then. ``Incoming.failed`` says why nothing can be made of it.
-        Bytes of attachments go into ``context.blobs``, of which a dry run keeps nothing.
+        Bytes of attachments go through ``context.store_file``, of which a dry run keeps nothing.
         """
         raise Unsupported(f"the channel {self.channel} reads no archives")
 
