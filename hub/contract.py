@@ -317,7 +317,7 @@ class Connector(abc.ABC, Generic[S]):
         own messages lay, else "". Make the keys and addresses that the account's door makes:
         what came by it is known then. ``Incoming.failed`` says why nothing can be made of it;
         without it and without drafts it is the hub's own, and known.
-        Bytes of attachments go into ``context.blobs``, of which a dry run keeps nothing.
+        Bytes of attachments go through ``context.store_file``, of which a dry run keeps nothing.
         """
         raise Unsupported(f"the channel {self.channel} reads no archives")
 

@@ -53,7 +53,9 @@ class MarkedBlobs:
         return getattr(self._blobs, name)
 
 
-class _Store:
+class MarkedStore:
+    """The part of a store that an import's connector has: marked blobs, and tables."""
+
     def __init__(self, store: Store, imported: str) -> None:
         self._store = store
         self.blobs = MarkedBlobs(store.blobs, imported)
@@ -75,7 +77,7 @@ class _Services:
         public_url: str,
     ) -> None:
         self.public_url = public_url
-        self.store = _Store(store, imported)
+        self.store = MarkedStore(store, imported)
         self.key = key
         self.clock = clock
         self.http = http

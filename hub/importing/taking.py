@@ -29,7 +29,7 @@ from hub.documents import (
     ImportRun,
 )
 from hub.ids import SpaceKey
-from hub.importing.accounts import MarkedBlobs
+from hub.importing.accounts import MarkedStore
 from hub.importing.found import Found, ImportProblem, Page, Source
 from hub.inbox_writer import InboxWriter, Overloaded
 from hub.intake import Intake
@@ -166,9 +166,9 @@ class Taking:
         ready, failed = self._ready(page)
         fresh = await self._fresh(ready, run.id)
         taken = [each for each in ready if id(each) in fresh]
-        blobs = MarkedBlobs(self._store.blobs, run.id)
+        files = Strays(MarkedStore(self._store, run.id), self._clock)
         put = [each for each in taken if fresh[id(each)]]
-        refused = await asyncio.gather(*[self._put(intake, run.id, each, blobs) for each in put])
+        refused = await asyncio.gather(*[self._put(intake, run.id, each, files) for each in put])
         for each, reason in zip(put, refused, strict=True):
             if reason is not None:
                 taken = [other for other in taken if other is not each]
@@ -183,15 +183,13 @@ class Taking:
         reached("import.2")
         return run
 
-    async def _put(
-        self, intake: Intake, ident: str, ready: _Ready, blobs: MarkedBlobs
-    ) -> str | None:
+    async def _put(self, intake: Intake, ident: str, ready: _Ready, files: Strays) -> str | None:
         """Make one durable in the inbox, with its files; return why that can never be."""
         found, drafts = ready.found, ready.drafts
         if found.files:
             first = drafts[0]
             assert isinstance(first, Message)
-            parts = [await _attached(path, blobs) for path in found.files]
+            parts = [await _attached(path, files) for path in found.files]
             drafts = (replace(first, parts=(*first.parts, *parts)), *drafts[1:])
         while True:
             try:
@@ -377,7 +375,7 @@ def _month(at: datetime | None) -> str:
 _KINDS = {"image": Image, "audio": Audio, "video": Video}
 
 
-async def _attached(path: Path, blobs: MarkedBlobs) -> Image | Audio | Video | File:
+async def _attached(path: Path, files: Strays) -> Image | Audio | Video | File:
     """Store a file and return the part that shows it; its type is what its bytes are."""
     data = await asyncio.to_thread(path.read_bytes)
     mime = await asyncio.to_thread(sniff, data)
@@ -387,7 +385,7 @@ async def _attached(path: Path, blobs: MarkedBlobs) -> Image | Audio | Video | F
         "size": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    blob = await blobs.put(data, metadata={"kind": "attachment", **told})
+    blob = await files.put(data, metadata={"kind": "attachment", **told})
     kind: Any = _KINDS.get(mime.partition("/")[0], File)
     part: Image | Audio | Video | File = kind(media=Media(blob=blob, **told))  # type: ignore[arg-type]
     return part
