@@ -50,7 +50,6 @@ _PLAIN = (
     SpaceKeyError,
     SpoolError,
     EmbeddedMongodError,
-    PluginError,
     aiohttp.ClientError,
 )
 
@@ -69,7 +68,7 @@ def main() -> None:
     """Run the command line; every failure is a sentence, not a traceback."""
     try:
         cli(standalone_mode=False)
-    except ConfigError as error:
+    except (ConfigError, PluginError) as error:
         click.echo(str(error), err=True)
         sys.exit(2)
     except _PLAIN as error:

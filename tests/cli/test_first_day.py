@@ -243,6 +243,21 @@ def test_a_folder_that_cannot_be_written_is_not_called_a_broken_key(
     assert "name another hub.data_dir" in told
 
 
+def test_a_table_of_an_unknown_plugin_is_a_mistake_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So it exits with 2, as every other mistake there."""
+    path = demo_config(tmp_path)
+    path.write_text(path.read_text() + "\n[plugins.deks]\nx = 1\n")
+    monkeypatch.setattr(sys, "argv", ["omniline", "simulate", "sms", "--config", str(path)])
+    with pytest.raises(SystemExit) as stopped:
+        command_line.main()
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert "plugins.deks: no plugin has this name" in told
+    assert 'Did you mean "desk"?' in told
+
+
 def test_what_the_system_refuses_is_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
