@@ -31,11 +31,13 @@ from hub.outbound.settling import settle_from_outside
 from hub.planning.rules import Refusal
 from hub.plugin_commands import plugins
 from hub.plugin_host import PluginError
+from hub.public_url import listening_url
 from hub.replay import redrive, replay_unrouted
 from hub.settling import Settling
 from hub.simulate import Played, simulate_channel
 from hub.space import SpaceKeyError
 from hub.spool import SpoolError
+from hub.store.driver_errors import DriverError
 from hub.store.interface import StoreError
 from hub.store.mongod import EmbeddedMongodError
 from hub.story import tell_story
@@ -45,10 +47,10 @@ _TRACED = "in_, ent_, job_ or evt_"
 _PLAIN = (
     StartFailed,
     StoreError,
+    DriverError,
     SpaceKeyError,
     SpoolError,
     EmbeddedMongodError,
-    PluginError,
     LoopMissing,
     aiohttp.ClientError,
 )
@@ -68,7 +70,7 @@ def main() -> None:
     """Run the command line; every failure is a sentence, not a traceback."""
     try:
         cli(standalone_mode=False)
-    except ConfigError as error:
+    except (ConfigError, PluginError) as error:
         click.echo(str(error), err=True)
         sys.exit(2)
     except _PLAIN as error:
@@ -447,7 +449,9 @@ def signin(config_path: Path, name: str, url: str) -> None:
 
     async def make() -> str:
         config = _load(config_path)
-        base = url or config.hub.public_url or f"http://{config.hub.host}:{config.hub.port}"
+        base = url or config.hub.public_url or listening_url(config.hub)
+        if base.endswith(":0"):
+            raise click.UsageError("hub.port is 0: say with --url where the hub is reached")
         async with open_space(config) as (store, _):
             return await create_signin_link(store, SystemClock(), base, name=name)
 

@@ -134,9 +134,9 @@ class Taking:
 
     async def _resumed(self, ident: str) -> ImportRun:
         held = await self._runs.get(ident)
+        await self._refuse_taken_back(ident)
         if held is None or held.state == "done":
             raise ImportProblem(f"{ident} is done: there is nothing to resume")
-        await self._refuse_taken_back(ident)
         return await self._save(held, state="running", reason="", ended_at=None)
 
     async def _take_all(self, run: ImportRun, source: Source, progress: Progress) -> ImportRun:

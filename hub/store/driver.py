@@ -107,6 +107,7 @@ log = structlog.get_logger(__name__)
 DriverName = Literal["pymongo", "motor"]
 
 WTIMEOUT_MS = 10_000
+SHORT_PIECE = 4  # characters of a user's name or password that are hidden as whole words only
 """How long a durable write waits for a majority before the server says that it timed out."""
 
 COMMIT_SECONDS = 5.0
@@ -524,7 +525,9 @@ async def open_driver(
 
 def _without_userinfo(text: str, url: str) -> str:
     userinfo = url.partition("://")[2].rpartition("@")[0]
-    for piece in re.split(r"[:/@]", userinfo):
-        if piece:
+    for piece in filter(None, re.split(r"[:/@]", userinfo)):
+        if len(piece) < SHORT_PIECE:  # else a user named "u" would cost every word its letters
+            text = re.sub(rf"\b{re.escape(piece)}\b", "***", text)
+        else:
             text = text.replace(piece, "***")
     return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -56,16 +57,22 @@ def _refusal(exc: PyMongoError) -> Problem:
     if isinstance(exc, OperationFailure) and exc.code == AUTHENTICATION_FAILED:
         text = (
             "MongoDB refused the user name or password in mongo_url. Check both, and authSource "
-            f"(the database in which the user was made). It says: {exc}"
+            f"(the database in which the user was made). It says: {_short(exc)}"
         )
     elif is_unavailable(exc):
         text = (
             "MongoDB cannot be reached or has no primary. Check that it runs, that mongo_url names "
-            f"its hosts and replica set, and that no firewall is between. The driver says: {exc}"
+            "its hosts and replica set, and that no firewall is between. The driver says:"
+            f" {_short(exc)}"
         )
     else:
-        text = f"MongoDB answered the start-up check with an error: {exc}"
+        text = f"MongoDB answered the start-up check with an error: {_short(exc)}"
     return Problem(fatal=True, text=text)
+
+
+def _short(exc: PyMongoError) -> str:
+    """Return what the driver says, without its dump of the topology or of the whole answer."""
+    return re.split(r" \(configured timeouts|, Timeout: |, full error: ", str(exc))[0]
 
 
 def _check_version(build: Document) -> list[Problem]:

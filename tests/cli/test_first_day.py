@@ -13,6 +13,7 @@ from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner, Result
+from pymongo.errors import ServerSelectionTimeoutError
 from structlog.testing import capture_logs
 
 from hub import cli as command_line
@@ -31,6 +32,7 @@ from hub.plugin_host import PluginHost
 from hub.replay import offline_connectors, redrive
 from hub.space import space_key
 from hub.store.memory import MemoryStore
+from hub.store.server_check import _refusal
 from hub.tables import print_table
 from tests.cli.demo import demo_config
 from tests.support.hubs import config_text
@@ -190,6 +192,41 @@ def test_a_mistake_of_simulate_is_told_with_what_there_is(mistake: str, tmp_path
     assert told in str(result.exception)
 
 
+def test_a_database_address_that_cannot_be_used_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An @ in the password is the usual mistake; the words stay whole, the password away."""
+    path = tmp_path / "omniline.toml"
+    path.touch(mode=0o600)
+    path.write_text(f'[hub]\ndata_dir = "{tmp_path}"\nmongo_url = "mongodb://u:hunter2@ss@host/"\n')
+    monkeypatch.setattr(sys, "argv", ["omniline", "keys", "list", "--config", str(path)])
+    with pytest.raises(SystemExit) as stopped:
+        command_line.main()
+    assert stopped.value.code == 1
+    told = capsys.readouterr().err
+    assert "Username and password must be escaped" in told
+    assert "percent-encoded" in told
+    assert "hunter2" not in told
+
+
+def test_what_the_driver_says_is_cut_before_its_dump() -> None:
+    error = ServerSelectionTimeoutError(
+        "host:27017: [Errno 111] Connect call failed (configured timeouts: connectTimeoutMS:"
+        " 5000.0ms), Timeout: 5.0s, Topology Description: <TopologyDescription id: 6b02>"
+    )
+    told = _refusal(error).text
+    assert told.endswith("The driver says: host:27017: [Errno 111] Connect call failed")
+
+
+def test_a_sign_in_link_to_port_0_is_not_made(tmp_path: Path) -> None:
+    """It would lead nowhere, and be used up."""
+    path = tmp_path / "omniline.toml"
+    path.write_text(f'[hub]\nport = 0\ndata_dir = "{tmp_path}"\n')
+    unknown = omniline("signin", "--config", str(path))
+    assert unknown.exit_code == 2
+    assert "say with --url" in unknown.output
+
+
 def test_a_folder_that_cannot_be_written_is_not_called_a_broken_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +241,21 @@ def test_a_folder_that_cannot_be_written_is_not_called_a_broken_key(
     told = capsys.readouterr().err
     assert "cannot be made or written to: Not a directory" in told
     assert "name another hub.data_dir" in told
+
+
+def test_a_table_of_an_unknown_plugin_is_a_mistake_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So it exits with 2, as every other mistake there."""
+    path = demo_config(tmp_path)
+    path.write_text(path.read_text() + "\n[plugins.deks]\nx = 1\n")
+    monkeypatch.setattr(sys, "argv", ["omniline", "simulate", "sms", "--config", str(path)])
+    with pytest.raises(SystemExit) as stopped:
+        command_line.main()
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert "plugins.deks: no plugin has this name" in told
+    assert 'Did you mean "desk"?' in told
 
 
 def test_what_the_system_refuses_is_a_sentence(
