@@ -148,6 +148,11 @@ HOSTILE = {
     "endless pictures in a page": mail(b"src=data:image/png;base64," * 100_000, "Content-Type: text/html"),
     "words behind base64": mail(b"QUFB" * 90 + b"\n! x" * 300_000, "Content-Transfer-Encoding: base64"),
     "high bytes": mail(bytes(range(128, 256)) * 20_000),
+    "signature of crumbs": mail(
+        b64(b"\x30\x80" * 18 + b"\x04\x00" * 400_000),
+        "Content-Type: application/pkcs7-mime",
+        "Content-Transfer-Encoding: base64",
+    ),
     "winmail": mail(
         base64.encodebytes(b"\x78\x9f\x3e\x22\x01\x00" + b"\x01\x0f\x80\x06\x00\0\0\0\0\0\0" * 200_000),
         "Content-Type: application/ms-tnef",
