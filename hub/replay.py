@@ -8,7 +8,7 @@ due again, in its lane, as a new round that outranks what was said of the one be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -30,6 +30,7 @@ from hub.preparing import encode_drafts
 from hub.public_url import configured_url
 from hub.space import space_key
 from hub.store.interface import Store, StoreError
+from hub.strays import Strays
 from normalizer.addresses import canonical
 from normalizer.drafts import AnyDraft
 from normalizer.keys import dedupe_key
@@ -364,3 +365,8 @@ class _Offline:
         self.store = store
         self.clock = SystemClock()
         self.public_url = public_url
+
+    async def store_file(
+        self, data: bytes | AsyncIterator[bytes], metadata: Mapping[str, Any] | None = None
+    ) -> str:
+        return await Strays(self.store, self.clock).put(data, metadata=metadata)

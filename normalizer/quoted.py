@@ -133,7 +133,8 @@ _ATTRIBUTION = re.compile(
 # wrote:" says neither, and goes on below with what the mail is about.
 _DATED = re.compile(r"(?:19|20)\d\d|\d{1,2}[:.]\d\d|\d ?[月日/]|@")
 _OF_ONESELF = re.compile(
-    r"我们?.{0,4}(?:写|寫)[道到]|我.{0,4}(?:发表|撰写)|\bI (?:\w+ )?wr(?:ote|ites?)\b"
+    r"我[们們]?(?:已经|已經|曾经|曾經|[已曾还還也就都])?(?:写|寫|发表|撰写)"
+    r"|\bI (?:\w+ )?wr(?:ote|ites?)\b"
 )
 _HEADER = re.compile(
     r"[|*\s]{0,6}(?:"

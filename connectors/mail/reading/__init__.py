@@ -1,9 +1,10 @@
 """From the bytes of a mail to drafts: pure, bounded, and never surprised.
 
 Read in this order: :mod:`limits`, :mod:`charsets`, :mod:`headers`, :mod:`structure` and
-:mod:`transfer` (what the bytes are), :mod:`content` with :mod:`invites` and :mod:`tnef` (what the
-mail says), :mod:`trust` (who says it), :mod:`automatic`, :mod:`threads`, :mod:`tokens`,
-:mod:`dates` and :mod:`bounces` (what it is about), and :mod:`reader`, which ties them together.
+:mod:`transfer` (what the bytes are), :mod:`content` with :mod:`invites`, :mod:`tnef` and
+:mod:`enclosed` (what the mail says), :mod:`trust` (who says it), :mod:`automatic`,
+:mod:`threads`, :mod:`tokens`, :mod:`dates` and :mod:`bounces` (what it is about), and
+:mod:`reader`, which ties them together.
 
 The sheet is contracts/email.md sections 2 to 7. How MIME is taken apart is our own, because what
 hostile mail does to the standard library's parser cannot be bounded from outside; see

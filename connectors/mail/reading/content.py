@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import msgspec
 
 from connectors.mail.reading import charsets
+from connectors.mail.reading.enclosed import signed_content
 from connectors.mail.reading.headers import Headers, decode_words
 from connectors.mail.reading.invites import read_invite
 from connectors.mail.reading.limits import (
@@ -23,6 +24,7 @@ from connectors.mail.reading.limits import (
     MAX_FILES,
     MAX_FILES_BYTES,
     MAX_HTML_CHARS,
+    MAX_OPENED,
     MAX_PARTS,
     MAX_PREVIEW_CHARS,
     MAX_TEXT_CHARS,
@@ -133,6 +135,7 @@ class _Reader:
         self.turned_away: list[str] = []
         self.original_needed = structure.left_out
         self.used: set[int] = set()
+        self.opened = 0
         self.in_page: dict[str, tuple[str, str, bytes]] = {}  # by cid: ref, type, data
         self.by_cid = {
             cid: node
@@ -206,14 +209,30 @@ class _Reader:
         elif kind in _TNEF or name.lower() == "winmail.dat":
             self._winmail(node)
         elif kind in _ENVELOPED:
+            inside = signed_content(self._bytes(node))
             signed = node.content.params.get("smime-type", "").lower() == "signed-data"
-            if signed:
+            if signed or inside is not None:
                 self.data["signed"] = True
             else:
                 self._encrypted("S/MIME")
+            if inside is not None:
+                self._enclosed(node, inside, words)
             self._file(node)
         else:
             self._file(node)
+
+    def _enclosed(self, node: Node, inside: bytes, words: bool) -> None:
+        """Read the mail inside a signature as if it stood in the place of it."""
+        self.opened += 1
+        if self.opened > MAX_OPENED:
+            return
+        inner = Structure(inside)
+        self.original_needed |= inner.left_out
+        for one in inner.root.walk():
+            one.path = f"{node.path}/{one.path or 1}"
+            if not one.children and (cid := _content_id(one)):
+                self.by_cid.setdefault(cid, one)
+        self.walk(inner.root, words=words)
 
     # --- text --------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ MAX_HEADERS = 1_000
 MAX_HEADER_CHARS = 32_768  # of one header that is taken apart
 MAX_DEPTH = 30
 MAX_MIME_PARTS = 500
+MAX_OPENED = 5  # signed mails inside one
 MAX_BOUNDARIES = 4 * MAX_MIME_PARTS  # looked at in one multipart, real or not
 MAX_PEOPLE = 100  # of one header
 MAX_REFERENCES = 50

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from connectors.mail.reading import automatic, bounces, charsets, threads, trust
+from connectors.mail.reading import automatic, bounces, threads, trust
 from connectors.mail.reading.content import Content, MailFile, read_content
 from connectors.mail.reading.dates import written_at
 from connectors.mail.reading.headers import Headers, Person, read_headers_of
@@ -21,7 +21,6 @@ from connectors.mail.reading.limits import (
     MailRefused,
 )
 from connectors.mail.reading.structure import Structure
-from connectors.mail.reading.transfer import decoded
 from normalizer.addresses import Address, AddressError, mailbox, unverified_mailbox
 from normalizer.drafts import (
     AnyDraft,
@@ -36,8 +35,6 @@ from normalizer.drafts import (
 )
 from normalizer.model import Direction, Role, Trust
 from normalizer.parts import AnyPart, Audio, File, Image, Text, Unsupported, Video
-from normalizer.quoted import trim
-from normalizer.text import clean_text
 
 _SHOWN_PEOPLE = 20  # of To and Cc, in `data`
 _MAX_ANSWERED = 10  # people whose timelines a mail of ours from the Sent folder is put into
@@ -152,8 +149,9 @@ def read_headers(
 ) -> ReadMail:
     """Return the stub of a mail that is too large to be fetched: headers and its first text.
 
-    ``size`` is that of the whole mail in bytes; ``first_text`` the body of the first text part
-    as the server gave it, and ``first_headers`` that part's own headers, which say how to read it.
+    ``size`` is that of the whole mail in bytes; ``first_text`` the beginning of its first part
+    as the server gave it, and ``first_headers`` that part's own headers, which say how to read it:
+    in most mails with files it is a multipart, of which the text is a part.
     """
     if not raw_headers.strip():
         raise MailRefused("the mail has no headers: the server gave no bytes for it")
@@ -162,11 +160,8 @@ def read_headers(
     mail = _read(headers, box, headers.value("content-type").what, body, received_at, internal_date)
     if _is_own(mail, box):
         return ReadMail(own=True)
-    parts: list[AnyPart] = []
-    said = _first_text(first_text, first_headers)
-    if said:
-        trimmed = trim(said, forwarded=threads.is_forwarded(mail.subject))
-        parts.append(Text(text=trimmed.visible, quoted=trimmed.quoted))
+    parts: list[AnyPart] = [*_beginning(headers, first_text, first_headers)]
+    said = "\n\n".join(part.text for part in parts if isinstance(part, Text))
     megabytes = f"{size / 1_048_576:.0f}"
     parts.append(
         Unsupported(
@@ -179,12 +174,19 @@ def read_headers(
     return ReadMail(drafts=_messages(mail, box, content, key), notes=(f"too large: {size} bytes",))
 
 
-def _first_text(raw: bytes, raw_headers: bytes) -> str:
-    part, _, _ = read_headers_of(raw_headers, 0, len(raw_headers))
-    encoding = part.plain("content-transfer-encoding") or ("unknown" if not raw_headers else "")
-    body, _ = decoded(raw[:1_000_000], encoding)
-    charset = part.value("content-type").params.get("charset", "")
-    return clean_text(charsets.decode(body, charset)).strip()
+def _beginning(headers: Headers, first: bytes, first_headers: bytes) -> list[Text]:
+    """Return what can be read of the first part, of which the end is missing."""
+    if not first.strip():
+        return []
+    own = first_headers.strip()
+    if not own and headers.value("content-type").what.startswith("multipart/"):
+        own = b"Content-Transfer-Encoding: unknown"
+    elif not own:  # the mail is one part, whose headers are its own
+        names = ("content-type", "content-transfer-encoding")
+        own = b"\r\n".join(name.encode() + b": " + headers.raw(name) for name in names)
+    raw = b"Subject: %s\r\n%s\r\n\r\n%s" % (headers.raw("subject"), own, first[:1_000_000])
+    content = read_content(raw, Structure(raw))
+    return [part for part in content.parts if isinstance(part, Text)]
 
 
 # --- what the headers say --------------------------------------------------------------------

@@ -7,6 +7,7 @@ import re
 
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=\s]")
 _INNER_BLANK = re.compile(rb"[A-Za-z0-9][ \t][A-Za-z0-9]")
+_OF_WORDS = re.compile(rb"[^A-Za-z0-9+/=\s\0-\x1f\x7f]|[A-Za-z0-9][ \t](?=[A-Za-z0-9])")
 _BASE64_LINE = re.compile(rb"^[A-Za-z0-9+/]{40,}={0,2}[ \t\r]*$", re.MULTILINE)
 _PADDED = re.compile(rb"=[ \t]{1,80}\r?\n")
 _QUOTED = re.compile(rb"=[0-9A-Fa-f]{2}|=\r?\n")
@@ -67,12 +68,12 @@ def _surely_base64(sample: bytes) -> bool:
 
 def _end_of_base64(body: bytes) -> int:
     """Return where something else begins: servers write notices below what is encoded."""
-    first = _NOT_BASE64.search(body)
-    blank = _INNER_BLANK.search(body)
-    strange = min(found.start() for found in (first, blank) if found) if first or blank else -1
-    begin = body.rfind(b"\n", 0, strange) + 1 if strange >= 0 else 0
+    strange = _OF_WORDS.search(body)
+    begin = body.rfind(b"\n", 0, strange.start()) + 1 if strange is not None else 0
     if not body[:begin].strip() or _BASE64_LINE.search(body, begin):
         return len(body)  # all of it, or some garbage in between
+    if len(_OF_WORDS.findall(body[begin : begin + 4096])) < 3:
+        return len(body)  # some garbage at its end
     padded = body.rfind(b"=", max(0, begin - 2000), begin)
     return body.find(b"\n", padded) + 1 if padded >= 0 else begin
 

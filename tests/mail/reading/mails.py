@@ -1813,6 +1813,15 @@ case(
     texts=[WAITING + ".\n\n此邮件已经过病毒扫描"],
 )
 case(
+    "4/end-of-file-behind-base64",
+    mail(
+        b64(WAITING.encode()).rstrip() + b"\x1a\xff",
+        "Content-Type: text/plain; charset=utf-8",
+        "Content-Transfer-Encoding: base64",
+    ),
+    texts=[WAITING],
+)
+case(
     "4/japanese-without-a-label",
     mail("注文について".encode("iso2022_jp"), subject="注文".encode("iso2022_jp")),
     subject="注文",

@@ -103,6 +103,7 @@ TEXTS = (
     Reply("wrapped-quote", "No.\n\nOn Wed, Nov 15, 2023 at 2:00 PM Support <s@example.com> wrote:\n> this is a very long quoted line which some server has broken at seventy\ncharacters\n> OLDTEXT", "No.", ("characters", "OLDTEXT")),
     Reply("zoho", "ok\n\n---- On Wed, 15 Nov 2023 14:00:00 +0800 support@example.com wrote ----\n\nOLDTEXT", "ok", ("OLDTEXT",)),
     Reply("yandex", "ok\n\n15.11.2023, 14:00, \"Support\" <support@example.com>:\nOLDTEXT", "ok", ("OLDTEXT",)),
+    Reply("a-name-with-me", "好的\n\n在 2023-11-15 14:00:00，我爱我家 写道：\n\n旧内容", "好的", ("旧内容",)),
     Reply("feishu", "好的\n\n客服 <support@example.com> 在 2023年11月15日 (周三) 14:00 写道：\n旧内容", "好的", ("旧内容",)),
     Reply("wecom", "好的\n\n发件人：客服<support@example.com>\n发件时间：2023年11月15日(周三) 14:00\n收件人：张三<z@example.org>\n主题：订单\n旧内容", "好的", ("旧内容",)),
     Reply("samsung-zh", "好\n\n-------- 原始信息 --------\n发件人：客服\n旧内容", "好", ("旧内容",)),

@@ -14,7 +14,18 @@ from connectors.mail.reading import MailRefused, ReadMail, read_headers
 from normalizer.drafts import Message
 from normalizer.markup import safe_html, to_text
 from normalizer.parts import MediaState, Text, Unsupported, plain_text
-from tests.mail.reading.building import BOX, NOW, attachment, mail, mail_of, multipart, read, text
+from tests.mail.reading.building import (
+    BOX,
+    NOW,
+    attachment,
+    b64,
+    mail,
+    mail_of,
+    multipart,
+    part,
+    read,
+    text,
+)
 
 SECONDS = 6.0  # of this process, on a machine that is busy with other things as well
 
@@ -137,6 +148,11 @@ HOSTILE = {
     "endless pictures in a page": mail(b"src=data:image/png;base64," * 100_000, "Content-Type: text/html"),
     "words behind base64": mail(b"QUFB" * 90 + b"\n! x" * 300_000, "Content-Transfer-Encoding: base64"),
     "high bytes": mail(bytes(range(128, 256)) * 20_000),
+    "signature of crumbs": mail(
+        b64(b"\x30\x80" * 18 + b"\x04\x00" * 400_000),
+        "Content-Type: application/pkcs7-mime",
+        "Content-Transfer-Encoding: base64",
+    ),
     "winmail": mail(
         base64.encodebytes(b"\x78\x9f\x3e\x22\x01\x00" + b"\x01\x0f\x80\x06\x00\0\0\0\0\0\0" * 200_000),
         "Content-Type: application/ms-tnef",
@@ -211,6 +227,47 @@ def test_a_mail_over_the_limit_is_refused_with_the_reason_and_read_as_a_stub() -
     assert "48 MB" in draft.parts[1].text
     assert draft.vendor_ids == ("<m1@example.org>",)
     assert draft.at == datetime(2026, 3, 1, 10, tzinfo=UTC)
+
+
+PAGE = "<p>您好，附件是合同，请查收。</p><style>p {}</style>"
+WORDS = "您好，附件是合同，请查收。有问题请打电话，谢谢您的帮助。"
+
+
+@pytest.mark.parametrize(
+    ("root", "first", "size"),
+    [
+        (
+            'Content-Type: multipart/mixed; boundary="out"',
+            multipart(
+                "alternative",
+                part(
+                    b64(WORDS.encode("gbk")),
+                    "Content-Type: text/plain; charset=gbk",
+                    "Content-Transfer-Encoding: base64",
+                ),
+                text(PAGE * 100, kind="html"),
+            ),
+            700,
+        ),
+        ('Content-Type: multipart/mixed; boundary="out"', text(WORDS + "<p>", kind="html"), 1000),
+        ('Content-Type: multipart/mixed; boundary="out"', attachment(b"%PDF" * 1000), 1000),
+        ("Content-Type: text/html; charset=utf-8", b"\r\n\r\n" + WORDS.encode() + b"<p>", 1000),
+    ],
+    ids=["alternative", "page", "file", "one part"],
+)
+def test_the_beginning_of_a_mail_that_is_too_large_is_read_as_the_mail_would_be(
+    root: str, first: bytes, size: int
+) -> None:
+    """Its first part is often a multipart, cut somewhere; a file is not shown as text."""
+    headers, _, body = first.partition(b"\r\n\r\n")
+    head = mail("", root).partition(b"\r\n\r\n")[0]
+    stub = read_headers(
+        head, 48_000_000, body[:size], box=BOX, received_at=NOW, first_headers=headers
+    )
+    draft = stub.drafts[0]
+    assert isinstance(draft, Message)
+    said = [each.text for each in draft.parts if isinstance(each, Text)]
+    assert said == ([] if b"pdf" in headers else [WORDS])
 
 
 @pytest.mark.parametrize("nothing", [b"", b"\r\n \r\n"])
