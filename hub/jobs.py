@@ -55,6 +55,7 @@ DUE_AT_ONCE = 200
 LANE_BATCH = 20
 IDLE_POLL_S = 0.5
 DONE_KEPT = timedelta(days=7)
+DEAD_KEPT = timedelta(days=30)  # its letter can be redriven as long: people have holidays
 SETTLE_FOR = timedelta(seconds=SETTLE_FOR_S)
 TOO_SLOW_S = 1.0
 # A lane whose call takes longer only waits: it does not keep others from being started.
@@ -571,7 +572,7 @@ class LaneWorkers:
     async def _finish(self, job: Job) -> None:
         state = "done" if not job.reason else "dead"
         outcome = {name: told for name, told in job.outcome.items() if name not in _PERSONAL}
-        expire_at = self._clock.now() + DONE_KEPT
+        expire_at = self._clock.now() + (DONE_KEPT if state == "done" else DEAD_KEPT)
         await self._keep(job, live=False, state=state, outcome=outcome, expire_at=expire_at)
         reached("jobs.6")
 

@@ -519,6 +519,18 @@ async def test_a_failure_is_one_dead_letter_even_if_the_process_dies_on_it(
     assert world.outside.started == ["job_1", "job_2"]
 
 
+async def test_what_was_given_up_is_kept_for_its_letter_longer_than_what_was_done(
+    world: World,
+) -> None:
+    """Whoever comes back from two weeks off can still have it done again."""
+    world.outside.plan["job_1"] = [Rejected("no")]
+    await world.give(job("job_1"), job("job_2"))
+    async with world.working():
+        await world.finished("job_1", "job_2")
+    kept = [(await world.job(each)).expire_at for each in ("job_1", "job_2")]
+    assert kept == [START + timedelta(days=30), START + timedelta(days=7)]
+
+
 async def test_a_second_failure_after_a_redrive_is_another_letter(world: World) -> None:
     world.outside.plan["job_1"] = [Rejected("once"), Rejected("twice")]
     await world.give(job("job_1"))

@@ -21,7 +21,7 @@ from normalizer.drafts import Outcome
 from normalizer.outcomes import Failure, OutcomeUnknown, Unsupported
 from tests.store.spaces import Space
 
-WITHIN_S = 20.0
+WITHIN_S = 45.0  # a database under load may take 20 s for one write
 DONE: Result = {"state": "accepted"}
 
 
