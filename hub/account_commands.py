@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from hub.accounts import AccountState, States, Switches
 from hub.accounts.operating import CannotBeDone, Operating
@@ -26,10 +24,10 @@ from hub.config import Config, load
 from hub.logs import configure_logs
 from hub.metrics import Metrics
 from hub.plugin_host import PluginHost
+from hub.tables import print_table
 
 SKIP_WAIT_S = 15.0
 
-_console = Console()
 _config_option = click.option(
     "--config",
     "config_path",
@@ -56,18 +54,22 @@ def list_accounts(config_path: Path) -> None:
         async with _operating(_load(config_path)) as (_, overview):
             return [each for each in await overview.read() if each.kind == "account"]
 
-    table = Table("account", "state", "since", "last message", "lag", "reason")
+    rows = []
     for state in _run(read()):
         lag_s = state.lag_s(SystemClock().now())
-        table.add_row(
-            state.name,
-            state.state,
-            _moment(state.since),
-            _moment(state.last_message_at),
-            "" if lag_s is None else f"{lag_s:.0f} s",
-            state.reason,
+        rows.append(
+            (
+                state.name,
+                state.state,
+                _moment(state.since),
+                _moment(state.last_message_at),
+                "" if lag_s is None else f"{lag_s:.0f} s",
+                state.reason,
+            )
         )
-    Console(width=None if _console.is_terminal else 200).print(table)
+    print_table(
+        ("account", "state", "since", "last message", "lag", "reason"), rows, whole=("account",)
+    )
 
 
 @accounts.command("show")

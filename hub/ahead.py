@@ -133,7 +133,7 @@ class Lookout:
                     for vendor_id in draft.vendor_ids
                 ]
                 if isinstance(draft, Message):
-                    threads += rows_of_hints(rules, address, draft)
+                    threads += rows_of_hints(rules, one.item, address, draft)
         loads = Loads()
         await self._fetch(loads, Job, jobs)
         await self._fetch(loads, Entry, dict.fromkeys(entries))

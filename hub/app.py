@@ -12,17 +12,17 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import aiohttp
 import structlog
 from aiohttp import web
 
-from hub.accounts import SENDING, StateName, States, Switches
+from hub.accounts import States, Switches
 from hub.accounts.foreseen import ForeseenWatch
 from hub.accounts.keeper import AccountKeeper
 from hub.accounts.measures import AccountMeasures
@@ -30,39 +30,30 @@ from hub.accounts.overview import Overview
 from hub.accounts.reports import Report, Reporter
 from hub.api.routes import add_api
 from hub.backend_contract import TicketBackend
-from hub.cleaning import Cleaner
 from hub.clock import Clock, SystemClock
-from hub.config import Config, ConfigError, Problem, parse_settings
-from hub.contract import Account, Connector
-from hub.dispatch import Dispatcher
-from hub.documents import CORE, InboxItem, Job, Operation
+from hub.config import Config, ConfigError
+from hub.configured import make_backends, make_connectors, without_sink
+from hub.contract import Connector
+from hub.documents import CORE, DeadLetter, InboxItem, Job, Operation
 from hub.doors import Doors
 from hub.feed.tail import FeedTail
 from hub.housekeeping import Housekeeping
 from hub.ids import new_id
-from hub.importing.undoing import Undoer
 from hub.inbox_writer import InboxWriter
 from hub.intake import Intake
-from hub.jobs import LaneWorkers
-from hub.media.fitting import Fitter
-from hub.media.running import MediaLanes
+from hub.lanes import Lanes
 from hub.media.safe_fetch import SafeFetcher
 from hub.metrics import Metrics
 from hub.notifications.policy import policy_of
-from hub.outbound import AccountGate, Sender
 from hub.overload import Overload
-from hub.planning.profiles import JOB as PROFILE
-from hub.planning.relaying import JOB as RELAY
 from hub.planning.rules import Route, Rules
-from hub.plugin_context import ConnectorContext, PluginContext
+from hub.plugin_context import PluginContext
 from hub.plugin_host import PluginHost
 from hub.plugin_host.loop_watch import LoopWatch
 from hub.preparing import Preparer
 from hub.presence import Presence
 from hub.probe import survives
-from hub.profiles import ProfileWorker
 from hub.public_url import configured_url
-from hub.relay import Relay
 from hub.route_choice import RouteChooser
 from hub.router import Batch, Router
 from hub.services import HubServices
@@ -73,6 +64,8 @@ from hub.store.interface import Store, StoreError
 from hub.store.mongo import MongoStore
 from hub.store.mongod import EmbeddedMongod
 from hub.store.server_check import check_server
+from hub.strays import Strays
+from hub.sweeping import Sweeper
 from hub.web import Web
 from normalizer.capabilities import Capabilities
 from normalizer.drafts import Outcome
@@ -83,11 +76,19 @@ Role = Literal["run", "serve", "worker"]
 HTTP_CONNECT_S = 5
 HTTP_TOTAL_S = 30
 STALLS_SHOWN_S = 60.0
-SIDE_LANES = 4  # for what no answer and no ticket may wait for
+DRAIN_LEAST_S = 1.0  # to hand over a lease, however little time there is
 
 
 class StartFailed(Exception):
     """The hub cannot start; the message says why and what to do, in plain words."""
+
+
+class _Part(Protocol):
+    """What works in a loop of its own and can be asked to stop."""
+
+    async def run(self) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 class Hub:
@@ -123,10 +124,12 @@ class Hub:
         self.url = ""
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
+        self._drain_by: float | None = None  # of the event loop's clock, once it stops
         self._capabilities: dict[str, Capabilities] = {}
         self.connectors: dict[tuple[str, str], Connector[Any]] = {}
         self.backends: dict[str, TicketBackend] = {}
         self.contexts: dict[str, PluginContext] = {}
+        self.lanes: Lanes | None = None
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -162,6 +165,26 @@ class Hub:
         """Run something for as long as the hub lives; it is cancelled when its turn comes."""
         task = asyncio.create_task(work, name=name)
         self._stack.push_async_callback(_cancelled, task)
+
+    def _work(self, part: _Part, name: str) -> None:
+        """Run something until its turn to stop comes; then it ends what it is doing."""
+        task = asyncio.create_task(part.run(), name=name)
+        self._stack.push_async_callback(self._drained, part.stop, task)
+
+    async def _drained(self, stop: Callable[[], None], task: asyncio.Task[None]) -> None:
+        """Let a part finish what it is doing; cut it when `drain_timeout_s` is over for all.
+
+        What is cut is as after a crash: whoever takes it over looks up what became of it.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._drain_by is None:
+            self._drain_by = now + self.settings.drain_timeout_s
+        stop()
+        done, _ = await asyncio.wait({task}, timeout=max(DRAIN_LEAST_S, self._drain_by - now))
+        if not done:
+            log.warning("drain_cut", part=task.get_name(), after_s=self.settings.drain_timeout_s)
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=not done)
 
     # --- 1: the database -----------------------------------------------------------------------
 
@@ -217,6 +240,7 @@ class Hub:
         )
         self._stack.push_async_callback(spool.close)
         self.spool = spool
+        self.metrics.spool_records.set_function(lambda: float(spool.pending))
         adopted = await spool.adopt_dead()
         if adopted:
             log.info("spool_adopted", records=adopted)
@@ -268,6 +292,7 @@ class Hub:
             self.switches.inbound,
             settings.default_region,
             [account.name for account in self.config.accounts if account.relay],
+            Strays(self.store, self.clock),
         )
         self.services = HubServices(
             self.store,
@@ -292,9 +317,14 @@ class Hub:
         self.loop_watch = LoopWatch(self.host.owners, lambda: self.host.current)
         self.loop_watch.start()
         self._stack.callback(self.loop_watch.stop)
-        problems = [*self._make_connectors(), *self._make_backends()]
-        if problems:
+        made = (self.config, self.host, self.services, self.states)
+        self.connectors, of_accounts = make_connectors(*made)
+        self.backends, of_backends = make_backends(*made)
+        if problems := [*of_accounts, *of_backends, *without_sink(self.config)]:
             raise ConfigError(problems)
+        self._capabilities = {
+            channel: type(each).capabilities for (channel, _), each in self.connectors.items()
+        }
         for plugin in self.host.plugins():
             context = PluginContext(plugin, self.services, structlog.get_logger(plugin))
             self.contexts[plugin] = context
@@ -312,82 +342,6 @@ class Hub:
         for backend in self.backends.values():
             await backend.start()
             self._stack.push_async_callback(backend.stop)
-
-    def _make_connectors(self) -> list[Problem]:
-        problems: list[Problem] = []
-        kinds = self.host.connectors()
-        for account in self.config.accounts:
-            kind = kinds.get(account.channel)
-            if kind is None:
-                problems.append(
-                    account.settings.problem(
-                        "channel",
-                        f"no plugin brings the channel {account.channel!r}",
-                        f"installed channels: {', '.join(sorted(kinds)) or 'none'}",
-                    )
-                )
-                continue
-            try:
-                settings = parse_settings(kind.settings, account.settings, account.name)
-            except ConfigError as error:
-                problems += error.problems
-                continue
-            plugin = self.host.connector_plugin(account.channel)
-            connector = kind(
-                Account(
-                    channel=account.channel,
-                    key=account.key,
-                    label=account.label,
-                    settings=settings,
-                    insecure=account.insecure,
-                ),
-                ConnectorContext(
-                    plugin,
-                    self.services,
-                    structlog.get_logger(plugin).bind(account=account.name),
-                    account.channel,
-                    account.key,
-                    mount=kind.mount,
-                ),
-            )
-            for lacking in connector.check_settings():
-                if not account.insecure:
-                    problems.append(
-                        account.settings.problem(
-                            "channel", lacking, "set it, or say insecure = true for a trial"
-                        )
-                    )
-                else:
-                    log.warning("account_insecure", account=account.name, lacking=lacking)
-            self.connectors[(account.channel, account.key)] = connector
-            self._capabilities[account.channel] = kind.capabilities
-            self.states.add("account", account.name, account.label, state="ok")
-        return problems
-
-    def _make_backends(self) -> list[Problem]:
-        problems: list[Problem] = []
-        kinds = self.host.backends()
-        for backend in self.config.backends:
-            kind = kinds.get(backend.type)
-            if kind is None:
-                problems.append(
-                    backend.settings.problem(
-                        "type",
-                        f"no plugin brings the ticket backend {backend.type!r}",
-                        f"installed backends: {', '.join(sorted(kinds)) or 'none'}",
-                    )
-                )
-                continue
-            try:
-                settings = parse_settings(kind.settings, backend.settings, backend.name)
-            except ConfigError as error:
-                problems += error.problems
-                continue
-            plugin = self.host.backend_plugin(backend.type)
-            context = PluginContext(plugin, self.services, structlog.get_logger(plugin))
-            self.backends[backend.name] = kind(backend.name, settings, context)
-            self.states.add("backend", backend.name, state="ok")
-        return problems
 
     async def _start_accounts(self) -> None:
         """Tell the other processes how the accounts do here, and hear how they do there."""
@@ -425,8 +379,8 @@ class Hub:
             probe=self._probe,
             wake=self.writer.stored,
         )
-        task = asyncio.create_task(self.router.run(), name="router")
-        self._stack.push_async_callback(_stopped, self.router.stop, task)
+        self.metrics.leading.set_function(lambda: float(self.router.leading))
+        self._work(self.router, "router")
 
     async def _probe(self, items: Sequence[InboxItem]) -> bool:
         return await survives(items, Path(self.config.source.file))
@@ -457,95 +411,25 @@ class Hub:
     def _committed(self, batch: Batch) -> None:
         """Wake up whoever waits for what the router has just committed."""
         self.metrics.routed.inc(batch.items)
+        self.metrics.dead_letters.inc(sum(isinstance(doc, DeadLetter) for doc in batch.docs))
         self.metrics.position.set(batch.position)
         self.tail.wake.set()
         operations = [doc.id for doc in batch.docs if isinstance(doc, Operation)]
         if operations:
             self.services.landed(operations)
-        if hasattr(self, "side_lanes") and any(isinstance(doc, Job) for doc in batch.docs):
-            self.workers.wake.set()
-            self.media.wake()
-            self.side_lanes.wake.set()
+        if self.lanes is not None and any(isinstance(doc, Job) for doc in batch.docs):
+            self.lanes.wake()
 
     def _start_workers(self) -> None:
         settings = self.settings
-        self.gate = AccountGate(self.clock, pace=self._pace, tell=self._tell_sending)
-        sender = Sender(
-            self.store,
-            lambda channel, account: self.connectors.get((channel, account)),
-            self.switches.outbound_on,
-            self.clock,
-            self.gate,
-            Fitter.for_hub(self.store.blobs, settings.media, settings.data_dir).fit,
-        )
-        dispatcher = Dispatcher(
-            self.store,
-            self.backends,
-            self.host,
-            self.key,
-            owner=self.owner,
-            timeline_url=self._timeline_url(),
-            files_url=settings.public_url or "",
-        )
-        cleaner = Cleaner(self.store, self.host, self.services, self.contexts)
-        self.workers = LaneWorkers(
-            self.store,
-            {
-                "send": sender,
-                "ticket": dispatcher,
-                "erase": cleaner,
-                "import": Undoer(self.store, self.services),
-            },
-            self._take_outcome,
-            self.clock,
-            owner=self.owner,
-            lease_s=settings.worker_lease_s,
-            at_once=settings.workers,
-            gate=self.gate,
-        )
-        task = asyncio.create_task(self.workers.run(), name="workers")
-        self._stack.push_async_callback(_stopped, self.workers.stop, task)
-        self.media = MediaLanes(
-            self.store,
-            lambda channel, account: self.connectors.get((channel, account)),
-            self.host,
-            self.contexts,
-            self._take_outcome,
-            self.clock,
-            settings.media,
-            settings.data_dir,
-            owner=self.owner,
-            lease_s=settings.worker_lease_s,
-        )
-        media = asyncio.create_task(self.media.run(), name="media")
-        self._stack.push_async_callback(_stopped, self.media.stop, media)
-        gate = AccountGate(self.clock, tell=self._tell_relay)
-        profiles = ProfileWorker(
-            self.store,
-            lambda channel, account: self.connectors.get((channel, account)),
-            gate,
-            self.clock,
-            default_region=settings.default_region,
-        )
-        relay = Relay(
-            self.store,
-            {account.name: account.relay for account in self.config.accounts},
-            gate,
-            self.clock,
-        )
-        self._stack.push_async_callback(relay.close)
-        self.side_lanes = LaneWorkers(
-            self.store,
-            {PROFILE: profiles, RELAY: relay},
-            self._take_outcome,
-            self.clock,
-            owner=self.owner,
-            lease_s=settings.worker_lease_s,
-            at_once=SIDE_LANES,
-            gate=gate,
-        )
-        side = asyncio.create_task(self.side_lanes.run(), name="side-lanes")
-        self._stack.push_async_callback(_stopped, self.side_lanes.stop, side)
+        self.lanes = Lanes(self, self.contexts, self._take_outcome, owner=self.owner)
+        for lanes in (self.lanes.main, self.lanes.side):
+            lanes.gave_up = self.metrics.dead_letters.inc
+        self.lanes.media.told_of_dead_letters(self.metrics.dead_letters.inc)
+        self._work(self.lanes.main, "workers")
+        self._work(self.lanes.media, "media")
+        self._stack.push_async_callback(self.lanes.relay.close)
+        self._work(self.lanes.side, "side-lanes")
         housekeeping = Housekeeping(
             self.store,
             self.services,
@@ -554,6 +438,11 @@ class Hub:
             owner=self.owner,
             silence=timedelta(hours=settings.conversations.silence_hours),
             inbox_kept=timedelta(days=settings.inbox_days),
+            sweeper=(
+                Sweeper(self.store, self.clock, self.metrics)
+                if settings.media.unnamed_days
+                else None
+            ),
         )
         self._spawn(housekeeping.run(), "housekeeping")
         keeper = AccountKeeper(
@@ -566,43 +455,8 @@ class Hub:
         )
         self._spawn(keeper.run(), "accounts-keeper")
 
-    def _pace(self, account: str) -> float | None:
-        channel, _, key = account.partition(":")
-        connector = self.connectors.get((channel, key))
-        return connector.capabilities.sends_per_second if connector is not None else None
-
-    def _tell_sending(
-        self, account: str, state: StateName, reason: str, next_try_s: float | None
-    ) -> None:
-        """Show how sending does beside what the account's door says."""
-        if self.states.get("account", account) is None:
-            return
-        if state == "ok":
-            self.states.clear("account", account, SENDING)
-        else:
-            self.states.set(
-                "account", account, state, reason, next_try_s=next_try_s, aspect=SENDING
-            )
-
-    def _tell_relay(
-        self, account: str, state: StateName, reason: str, next_try_s: float | None
-    ) -> None:
-        """Show that a relay is away; what it does not get costs the account nothing else."""
-        name, slash, relay = account.partition("/")
-        if not slash or self.states.get("account", name) is None:
-            return
-        aspect = f"relay {relay}"
-        if state == "ok":
-            self.states.clear("account", name, aspect)
-        else:
-            told = f"relay {relay}: {reason}"
-            self.states.set("account", name, "degraded", told, next_try_s=next_try_s, aspect=aspect)
-
     async def _take_outcome(self, channel: str, account: str, draft: Outcome) -> None:
         await self.intake.take_in(channel, account, [draft], door="worker", may_spool=False)
-
-    def _timeline_url(self) -> str:
-        return f"{self.settings.public_url}/console/customers/" if self.settings.public_url else ""
 
     # --- 5: HTTP and the doors -----------------------------------------------------------------
 
@@ -628,6 +482,8 @@ class Hub:
             connectors=self.connectors,
             backends=self.backends,
             ready=self.problems,
+            takes=self.takes_deliveries,
+            overloaded=self.metrics.overloaded.inc,
             inbound=self.switches.inbound,
             public_url=settings.public_url or "",
             trusted_proxies=settings.trusted_proxies,
@@ -662,13 +518,13 @@ class Hub:
         self._stack.push_async_callback(self.doors.close)
 
     async def problems(self) -> Sequence[str]:
-        """Return what keeps this process from taking traffic, for /readyz."""
+        """Return what is wrong with this process, for /readyz; see also `takes_deliveries`."""
         problems = []
         try:
             async with asyncio.timeout(1.0):
                 await self.store.ping()
         except (StoreError, TimeoutError) as error:
-            problems.append(f"database: {error or 'no answer within 1 s'}")
+            problems.append(f"database: {str(error) or 'no answer within 1 s'}")
         if self.writer.spooling:
             problems.append(f"spooling: {self.spool.pending} records wait for the database")
         if self.overload.full:
@@ -678,6 +534,12 @@ class Hub:
         ]
         return problems
 
+    def takes_deliveries(self) -> bool:
+        """Say whether a delivery would be kept: in the database, or in the spool meanwhile."""
+        room = self.settings.spool_max_bytes - self.settings.max_body_bytes
+        spooled = self.writer.spooling and self.spool.bytes >= room
+        return self.overload.full is None and not spooled
+
 
 _NOTHING = Capabilities()
 
@@ -685,9 +547,3 @@ _NOTHING = Capabilities()
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-async def _stopped(stop: Callable[[], None], task: Awaitable[None]) -> None:
-    """Ask a part to finish what it is doing, and wait for it."""
-    stop()
-    await task

@@ -11,14 +11,16 @@ from hub.media.keeping import fitted_copy
 from hub.notifications.erasing import consent_items, forget
 from hub.plugin_context import PluginContext
 from hub.plugin_host import PluginHost
+from hub.repeatable import Repeatable
 from hub.services import HubServices
 from hub.store.interface import Store
-from normalizer.outcomes import Failure, Temporary
+from hub.strays import delete_blobs
+from normalizer.outcomes import Temporary
 
 CHUNK = 500
 
 
-class Cleaner:
+class Cleaner(Repeatable):
     """Runs ``erase`` jobs. Everything it does may be done twice."""
 
     def __init__(
@@ -62,15 +64,14 @@ class Cleaner:
         return None
 
     async def _delete_blobs(self, job: Job) -> None:
+        doomed: list[str] = []
         for blob in job.args.get("blobs", ()):
-            await self._store.blobs.delete(blob)
-            await self._store.blobs.delete(fitted_copy(blob))
+            doomed += (blob, fitted_copy(blob))  # in this order: see Fitter
+        await delete_blobs(self._store, doomed)
 
     async def _redact(self, where: dict[str, object]) -> None:
         doomed = await self._store.table(InboxItem).find({**where, "raw_blob": {"$exists": True}})
-        for item in doomed:
-            if item.raw_blob:
-                await self._store.blobs.delete(item.raw_blob)
+        await delete_blobs(self._store, [item.raw_blob for item in doomed if item.raw_blob])
         await self._store.inbox.redact(where)
 
     async def _next_round(self, job: Job) -> None:
@@ -104,18 +105,6 @@ class Cleaner:
                 failed.append(plugin)
         if failed:
             raise Temporary(f"plugins have not erased their copies yet: {', '.join(failed)}")
-
-    async def look_up(self, job: Job) -> Result | None:
-        return None  # doing it again is safe
-
-    def settle_s(self, job: Job) -> float:
-        return 0.0
-
-    def failed(self, job: Job, failure: Failure) -> Result | None:
-        return None
-
-    def holds_lane(self, job: Job) -> bool:
-        return True
 
     async def address_of(self, job: Job) -> tuple[str, str]:
         return "hub", "erase"

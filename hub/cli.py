@@ -13,8 +13,6 @@ from typing import Any, Literal
 import aiohttp
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from hub import garbage
 from hub.account_commands import accounts as account_commands
@@ -25,12 +23,14 @@ from hub.app import Hub, Role, StartFailed
 from hub.checks import UnknownAccount, check_config
 from hub.clock import SystemClock
 from hub.config import Config, ConfigError, load
-from hub.documents import Conversation
+from hub.documents import Conversation, DeadLetter
+from hub.event_loop import LoopMissing, run_on
 from hub.importing.command import import_commands
 from hub.logs import configure_logs
 from hub.outbound.settling import settle_from_outside
 from hub.planning.rules import Refusal
-from hub.plugin_host import PluginError, PluginHost
+from hub.plugin_commands import plugins
+from hub.plugin_host import PluginError
 from hub.replay import redrive, replay_unrouted
 from hub.settling import Settling
 from hub.simulate import Played, simulate_channel
@@ -39,8 +39,9 @@ from hub.spool import SpoolError
 from hub.store.interface import StoreError
 from hub.store.mongod import EmbeddedMongodError
 from hub.story import tell_story
+from hub.tables import print_table
 
-_console = Console()
+_TRACED = "in_, ent_, job_ or evt_"
 _PLAIN = (
     StartFailed,
     StoreError,
@@ -48,6 +49,7 @@ _PLAIN = (
     SpoolError,
     EmbeddedMongodError,
     PluginError,
+    LoopMissing,
     aiohttp.ClientError,
 )
 
@@ -71,6 +73,11 @@ def main() -> None:
         sys.exit(2)
     except _PLAIN as error:
         click.echo(f"{error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)  # whoever read has gone
+    except OSError as error:
+        click.echo(f"{error}. See to it that the user that runs Omniline may do that", err=True)
         sys.exit(1)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
@@ -108,7 +115,7 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
 @click.option("--trace-hooks", is_flag=True, help="Log every call of a plugin's hook.")
 def run(config_path: Path, trace_hooks: bool) -> None:
     """Run everything in one process, with the embedded MongoDB unless mongo_url is set."""
-    _run(_serve(_load(config_path), "run", trace_hooks))
+    _serve(_load(config_path), "run", trace_hooks)
 
 
 @cli.command()
@@ -116,7 +123,7 @@ def run(config_path: Path, trace_hooks: bool) -> None:
 @click.option("--trace-hooks", is_flag=True, help="Log every call of a plugin's hook.")
 def serve(config_path: Path, trace_hooks: bool) -> None:
     """Take requests in and answer the API; route and send in `omniline worker`."""
-    _run(_serve(_load(config_path), "serve", trace_hooks))
+    _serve(_load(config_path), "serve", trace_hooks)
 
 
 @cli.command()
@@ -124,10 +131,14 @@ def serve(config_path: Path, trace_hooks: bool) -> None:
 @click.option("--trace-hooks", is_flag=True, help="Log every call of a plugin's hook.")
 def worker(config_path: Path, trace_hooks: bool) -> None:
     """Route, send and dispatch; its HTTP port serves health and metrics as well."""
-    _run(_serve(_load(config_path), "worker", trace_hooks))
+    _serve(_load(config_path), "worker", trace_hooks)
 
 
-async def _serve(config: Config, role: Role, trace_hooks: bool) -> None:
+def _serve(config: Config, role: Role, trace_hooks: bool) -> None:
+    run_on(config.hub.event_loop, _until_stopped(config, role, trace_hooks))
+
+
+async def _until_stopped(config: Config, role: Role, trace_hooks: bool) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -173,45 +184,7 @@ def check(config_path: Path, accounts: Sequence[str], as_json: bool) -> None:
         sys.exit(1)
 
 
-@cli.command()
-@_config_option
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def plugins(config_path: Path, as_json: bool) -> None:
-    """List what is installed and what each plugin offers."""
-    host = PluginHost.for_config(load(config_path)) if config_path.exists() else PluginHost()
-    modules: Sequence[str] = load(config_path).hub.plugin_modules if config_path.exists() else ()
-    problem = ""
-    try:
-        host.discover(modules)
-    except PluginError as error:
-        problem = str(error)
-    infos = host.installed()
-    if as_json:
-        fields = ("name", "version", "origin", "hooks", "connectors", "backends", "available")
-        rows = [
-            {field: _plain(getattr(info, field)) for field in (*fields, "reason")} for info in infos
-        ]
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
-    else:
-        table = Table("plugin", "version", "from", "channels", "backends", "hooks", "state")
-        for info in infos:
-            table.add_row(
-                info.name,
-                info.version,
-                info.origin,
-                ", ".join(info.connectors),
-                ", ".join(info.backends),
-                ", ".join(info.hooks),
-                "ok" if info.available else info.reason,
-            )
-        _console.print(table)
-    if problem:
-        click.echo(problem, err=True)
-        sys.exit(1)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple | frozenset | set) else value
+cli.add_command(plugins)
 
 
 @cli.command()
@@ -224,17 +197,74 @@ def trace(config_path: Path, ident: str) -> None:
         async with open_space(_load(config_path)) as (store, key):
             story = await tell_story(store, key, ident)
         if not story:
-            raise StoreError(f"nothing is known of {ident}")
-        table = Table("when", "what", "id", "details", title=f"The story of {ident}")
-        for line in story:
-            at = line.at.isoformat(timespec="milliseconds") if line.at else ""
-            table.add_row(at, line.what, line.id, line.details)
-        Console(width=None if _console.is_terminal else 160).print(table)
+            raise StoreError(f"nothing is known of {ident}: name an id that starts with {_TRACED}")
+        print_table(
+            ("when", "what", "id", "details"),
+            [
+                (
+                    line.at.isoformat(timespec="milliseconds") if line.at else "",
+                    line.what,
+                    line.id,
+                    line.details,
+                )
+                for line in story
+            ],
+            title=f"The story of {ident}",
+        )
 
     _run(tell())
 
 
 # --- mending -------------------------------------------------------------------------------------
+
+
+@cli.command("dead-letters")
+@_config_option
+@click.option(
+    "--state",
+    type=click.Choice(["open", "redriven", "settled"]),
+    default="open",
+    show_default=True,
+    help="What became of them.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=200, show_default=True, help="At most."
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def dead_letters(config_path: Path, state: str, limit: int, as_json: bool) -> None:
+    """List what could not be done and why, newest first; see `replay` and `settle`."""
+
+    async def read() -> list[DeadLetter]:
+        async with open_space(_load(config_path)) as (store, _):
+            return await store.table(DeadLetter).find(
+                {"state": state}, sort=[("_id", -1)], limit=limit
+            )
+
+    letters = _run(read())
+    if as_json:
+        fields = ("id", "at", "kind", "stage", "channel", "account", "ref", "reason", "attempts")
+        told = [
+            {name: msgspec.to_builtins(getattr(each, name)) for name in fields} for each in letters
+        ]
+        click.echo(json.dumps(told, ensure_ascii=False, indent=2))
+    elif letters:
+        print_table(
+            ("id", "when", "stage", "account", "of", "reason"),
+            [
+                (
+                    each.id,
+                    f"{each.at:%Y-%m-%d %H:%M:%S} UTC",
+                    each.stage,
+                    f"{each.channel}:{each.account}" if each.channel else "",
+                    each.ref,
+                    each.reason,
+                )
+                for each in letters
+            ],
+            whole=("id", "of"),
+        )
+    else:
+        click.echo(f"there is no {state} dead letter")
 
 
 @cli.command()
@@ -354,6 +384,13 @@ def create(config_path: Path, name: str, scopes: Sequence[str], accounts: Sequen
             _, secret = await create_key(store, SystemClock(), name, list(scopes), list(accounts))
             return secret
 
+    known = [account.name for account in _load(config_path).accounts]
+    for unknown in sorted(set(accounts) - set(known)):
+        click.echo(
+            f"warning: the configuration has no account {unknown}; there are:"
+            f" {', '.join(known) or 'none'}",
+            err=True,
+        )
     try:
         click.echo(_run(make()))
     except ValueError as error:
@@ -367,9 +404,11 @@ def show(config_path: Path) -> None:
 
     async def read() -> None:
         async with open_space(_load(config_path)) as (store, _):
-            table = Table("id", "name", "scopes", "accounts", "created", "state")
-            for key in await list_keys(store):
-                table.add_row(
+            held = await list_keys(store)
+        print_table(
+            ("id", "name", "scopes", "accounts", "created", "state"),
+            [
+                (
                     key.id,
                     key.name,
                     " ".join(key.scopes),
@@ -377,7 +416,9 @@ def show(config_path: Path) -> None:
                     f"{key.created_at:%Y-%m-%d}",
                     "revoked" if key.revoked_at else "active",
                 )
-            _console.print(table)
+                for key in held
+            ],
+        )
 
     _run(read())
 
@@ -433,10 +474,13 @@ def simulate(config_path: Path, channel: str, url: str, account: str, sample: st
         async for played in simulate_channel(config, channel, url, account, sample):
             click.echo(str(played))
             refused += [played] if played.refused else []
-        if refused:
+        doubted = [played for played in refused if played.status in (401, 403)]
+        if refused and not doubted:
+            click.echo(f"{len(refused)} refused: the answers above say why", err=True)
+        elif refused:
             click.echo(
                 f"{len(refused)} refused. Signed with this file's secrets for"
-                f" {refused[0].signed_url}: does the running hub have the same account, the same"
+                f" {doubted[0].signed_url}: does the running hub have the same account, the same"
                 " secrets and this public_url? Its log says why (request_refused).",
                 err=True,
             )

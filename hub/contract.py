@@ -308,11 +308,15 @@ class Connector(abc.ABC, Generic[S]):
         raise Unsupported(f"the channel {self.channel} has no history to import")
 
     async def read_history(self, raw: bytes, folder: str) -> Incoming:
-        """Return what one old message says that was kept as a file, for an import.
+        """Return what one old message says that was kept as a file.
+
+        It is asked for by an import, and for a dead letter that a poll or a held connection
+        brought (its ``Incoming.raw``) and somebody redrives.
 
         ``raw`` is the message as the archive holds it; ``folder`` is "sent" where our side's
         own messages lay, else "". Make the keys and addresses that the account's door makes:
-        what came by it is known then. ``Incoming.failed`` says why nothing can be made of it.
+        what came by it is known then. ``Incoming.failed`` says why nothing can be made of it;
+        without it and without drafts it is the hub's own, and known.
         Bytes of attachments go into ``context.blobs``, of which a dry run keeps nothing.
         """
         raise Unsupported(f"the channel {self.channel} reads no archives")

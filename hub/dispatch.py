@@ -6,7 +6,7 @@ is in doubt is looked up, entries of one ticket go strictly in order (the lane s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from hub.ids import SpaceKey
 from hub.inbox_writer import Overloaded
 from hub.jobs import Obsolete, Paused, Result, to_result
 from hub.media.ticket_note import files_note
+from hub.planning.identity import ERASED
 from hub.plugin_host import PluginHost
 from hub.retry import MISCONFIGURED_S
 from hub.store.interface import Store, StoreError
@@ -349,6 +350,9 @@ class Dispatcher:
     async def _entry(self, backend: TicketBackend, job: Job) -> tuple[TicketEntry, bool]:
         """Return what is written on the ticket, and whether it wakes the ticket up."""
         if job.task == "refused_answer":
+            conversation = await self._store.table(Conversation).get(job.conversation)
+            if conversation is None or conversation.closed_by == ERASED:
+                raise Obsolete("the customer was erased")
             note = TicketEntry(
                 key=job.id,
                 author="system",
@@ -491,9 +495,7 @@ async def commands_of(store: Store, backend: str, event: BackendEvent) -> Comman
 
     Raises Overloaded while a ticket of this backend is being made, because it may be this one.
     """
-    known = await store.table(TicketMap).find(
-        {"backend": backend, "ticket": event.ticket_id}, limit=1
-    )
+    known = await store.table(TicketMap).find({"backend": backend, "ticket": event.ticket_id})
     if not known:
         making = await store.table(Job).count(
             {
@@ -509,7 +511,7 @@ async def commands_of(store: Store, backend: str, event: BackendEvent) -> Comman
             raise Overloaded(f"the ticket {event.ticket_id} may not be known yet")
         log.info("ticket_not_ours", backend=backend, ticket=event.ticket_id, kind=event.kind)
         return None
-    name, args = _command(backend, event, known[0].conversation)
+    name, args = _command(backend, event, _own_of(known).conversation)
     if not name:
         return None
     return Command(
@@ -519,6 +521,15 @@ async def commands_of(store: Store, backend: str, event: BackendEvent) -> Comman
         actor=Actor(kind="backend", id=backend),
         args=args,
     )
+
+
+def _own_of(known: Sequence[TicketMap]) -> TicketMap:
+    """Return whose ticket it is, of all that were merged into it: the one it was made for.
+
+    Whoever answers in it reads that customer's name above it. Of several strangers that were
+    merged into a ticket that the hub did not make, the newest conversation.
+    """
+    return max(known, key=lambda each: (not each.replaces, each.conversation))
 
 
 def _command(backend: str, event: BackendEvent, conversation: str) -> tuple[str, dict[str, Any]]:

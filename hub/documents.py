@@ -231,6 +231,7 @@ class Thread(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "
     key: str = ""
     imports: tuple[str, ...] = ()  # imp_ of the imports that alone know it; () once it is live
     seen_at: datetime | None = None  # of a label: its last use, within a day
+    borrowed: bool = False  # an import's way into a thread: goes with it, whoever else is in there
 
 
 class Customer(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
@@ -445,6 +446,7 @@ class DeadLetter(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id
         Index(
             (("account", 1), ("day", 1)),
         ),
+        Index((("ref", 1),)),
     )
     sealed: ClassVar[tuple[str, ...]] = ("item", "reason")
 
@@ -638,6 +640,27 @@ class State(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_
     rev: int = 0
 
 
+class StrayBlob(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
+    """A blob that may be left behind; see hub/strays.py. The id is the blob's.
+
+    ``state``: "unnamed"; "owned" by the operation ``owner``; "with" the inbox item ``item`` or
+    the blob ``source``, which it must not outlive; "doomed" is being taken away and can not be
+    named.
+    ``due_at`` is when the sweep looks at it; never, once an operation that names it was done.
+    """
+
+    collection: ClassVar[str] = "strays"
+    indexes: ClassVar[tuple[Index, ...]] = (
+        Index((("due_at", 1),), only_where={"due_at": {"$exists": True}}),
+    )
+
+    state: str
+    owner: str = ""
+    item: str = ""
+    source: str = ""
+    due_at: datetime | None = None
+
+
 class Removed(Doc, frozen=True, kw_only=True):
     """Among the changes of a commit: the document ``id`` of this collection goes."""
 
@@ -668,4 +691,5 @@ CORE: tuple[type[Doc], ...] = (
     ImportRun,
     ImportRollback,
     State,
+    StrayBlob,
 )

@@ -14,6 +14,8 @@ from hub.ids import earliest_id
 from hub.inbox_writer import Overloaded
 from hub.services import HubServices
 from hub.store.interface import Store, StoreError
+from hub.sweeping import EVERY_S as SWEEP_EVERY_S
+from hub.sweeping import Sweeper
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +38,7 @@ class Housekeeping:
         owner: str,
         silence: timedelta,
         inbox_kept: timedelta = timedelta(days=30),
+        sweeper: Sweeper | None = None,
     ) -> None:
         self._store = store
         self._services = services
@@ -44,6 +47,7 @@ class Housekeeping:
         self._owner = owner
         self._silence = silence
         self._inbox_kept = inbox_kept
+        self._sweeper = sweeper
 
     async def run(self) -> None:
         looked_at = self._clock.monotonic() - SILENCE_EVERY_S
@@ -67,6 +71,11 @@ class Housekeeping:
             await self.close_silent()
             await self.trim_feed()
             await self.trim_inbox()
+        # The lease is not given back: so it is done now and then, by whoever comes first.
+        if self._sweeper is not None and await self._store.lanes.claim(
+            ["sweep"], self._owner, SWEEP_EVERY_S
+        ):
+            await self._sweeper.sweep()
 
     async def trim_inbox(self) -> int:
         """Take away routed items that arrived longer ago than raw requests are kept."""

@@ -33,11 +33,21 @@ class Overloaded(Exception):
 
 
 class _Waiting:
-    __slots__ = ("done", "item")
+    __slots__ = ("done", "item", "whole")
 
-    def __init__(self, item: InboxItem, done: asyncio.Future[None]) -> None:
+    def __init__(self, item: InboxItem, done: asyncio.Future[None], whole: bytes) -> None:
         self.item = item
         self.done = done
+        self.whole = whole
+
+    def for_the_spool(self) -> InboxItem:
+        """Return the item with its raw request in it: what is in a spool names no raw blob.
+
+        A spool may be drained after any time, and the sweep could not know of the name.
+        """
+        if self.item.raw_blob is None:
+            return self.item
+        return msgspec.structs.replace(self.item, raw=self.whole, raw_blob=None)
 
 
 class InboxWriter:
@@ -88,8 +98,10 @@ class InboxWriter:
         await asyncio.gather(*self._tasks[1:], return_exceptions=True)
         self._tasks = []
 
-    async def put(self, item: InboxItem, *, may_spool: bool = True) -> None:
+    async def put(self, item: InboxItem, *, may_spool: bool = True, whole: bytes = b"") -> None:
         """Return when the item is durable. Raises Overloaded, or StoreError for a bad item.
+
+        ``whole`` is the raw request of an item that has it in a blob, for the spool.
 
         ``may_spool=False`` is for callers that can come again by themselves (API writes, polls,
         outcomes): while MongoDB is away they are refused at once.
@@ -100,7 +112,7 @@ class InboxWriter:
             raise Overloaded("the database cannot be reached: try again in a few seconds")
         if (refused := unstorable(item)) is not None:
             raise refused  # the spool would take it, and the inbox never
-        waiting = _Waiting(item, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(item, asyncio.get_running_loop().create_future(), whole)
         self._waiting.append(waiting)
         self._work.set()
         await waiting.done
@@ -151,10 +163,12 @@ class InboxWriter:
         if self._spool is None:
             _fail(group, Overloaded("the database cannot be reached and there is no spool"))
             return
-        records = [
-            Record(id=waiting.item.id, payload=msgspec.msgpack.encode(waiting.item))
-            for waiting in group
-        ]
+        items = [waiting.for_the_spool() for waiting in group]
+        if large := [one for one, item in zip(group, items, strict=True) if unstorable(item)]:
+            _fail(large, Overloaded("the database is away, and this is too large for the spool"))
+            group = [waiting for waiting in group if waiting not in large]
+            items = [item for item in items if not unstorable(item)]
+        records = [Record(id=item.id, payload=msgspec.msgpack.encode(item)) for item in items]
         async with self._flip:
             try:
                 await self._spool.append(records)

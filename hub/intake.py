@@ -18,14 +18,17 @@ from hub.clock import Clock
 from hub.contract import Answer, Connector, Refused, Request, Verified
 from hub.documents import InboxItem
 from hub.ids import SpaceKey, new_id
-from hub.inbox_writer import InboxWriter
+from hub.inbox_writer import InboxWriter, Overloaded
 from hub.metrics import Metrics
+from hub.planning.media import blobs_in
 from hub.preparing import encode_drafts
 from hub.steps import reached
 from hub.store.interface import BlobStore, StoreError
+from hub.strays import Strays
 from normalizer.addresses import canonical
-from normalizer.drafts import AnyDraft
+from normalizer.drafts import Amendment, AnyDraft, Command, Event, Message
 from normalizer.keys import dedupe_key
+from normalizer.parts import MEDIA_PARTS, Card
 from normalizer.pipeline import StepContext, normalize
 from normalizer.text import clean_line
 
@@ -64,7 +67,9 @@ class Intake:
         inbound: Callable[[str, str], str] = lambda channel, account: "on",
         default_region: str = "CN",
         relayed: Collection[str] = (),
+        strays: Strays | None = None,
     ) -> None:
+        self._strays = strays  # without them blobs are stored and named without a trace
         self._relayed = frozenset(relayed)  # accounts whose pushes go to other systems as well
         self._writer = writer
         self._blobs = blobs
@@ -191,8 +196,10 @@ class Intake:
     ) -> str:
         ident = new_id("in")
         blob = None
+        whole = raw
         if len(raw) > RAW_INLINE_BYTES:
             raw, blob = await self._to_blob(ident, raw)
+        await self._name_blobs(drafts)
         held = door not in OWN_DOORS and self._inbound(channel, account) == "store-only"
         item = InboxItem(
             id=ident,
@@ -210,18 +217,32 @@ class Intake:
             held=held,
             imported=imported,
         )
-        await self._writer.put(item, may_spool=may_spool)
+        await self._writer.put(item, may_spool=may_spool, whole=whole if blob else b"")
         self._metrics.received.labels(channel, account, door).inc()
         return ident
 
     async def _to_blob(self, ident: str, raw: bytes) -> tuple[bytes, str | None]:
         """Put a large raw request into the blob store; without it the item carries it itself."""
         try:
+            if self._strays is not None:
+                return b"", await self._strays.put_raw(raw, item=ident)
             metadata = {"item": ident, "kind": "raw"}
             return b"", await self._blobs.put(raw, metadata=metadata, sealed=True)
         except StoreError as error:
             log.info("raw_kept_inline", item=ident, reason=str(error))
             return raw, None
+
+    async def _name_blobs(self, drafts: Sequence[AnyDraft]) -> None:
+        """Say that these drafts name blobs, before they are durable anywhere, the spool too."""
+        if self._strays is None or not (blobs := _blobs_of(drafts)):
+            return
+        try:
+            await self._strays.named(blobs)
+        except StoreError as error:
+            raise Overloaded(
+                "the database, which has the files of this message, cannot be reached:"
+                " try again in a few seconds"
+            ) from error
 
     def _encoded(self, channel: str, account: str, drafts: Sequence[AnyDraft]) -> bytes:
         """Return drafts as the inbox holds them; what cannot be encoded is normalized before."""
@@ -240,6 +261,23 @@ class Intake:
             if address is not None:
                 found.append(self._key.hashed("adr", canonical(address)))
         return tuple(found)
+
+
+def _blobs_of(drafts: Sequence[AnyDraft]) -> list[str]:
+    """Return the blobs that these name before they are in an entry; nearly always none."""
+    found: list[str] = []
+    for draft in drafts:
+        if isinstance(draft, Message):
+            for part in draft.parts:
+                if isinstance(part, MEDIA_PARTS) or (isinstance(part, Card) and part.image):
+                    found += blobs_in(msgspec.to_builtins(part))
+            if draft.data:
+                found += blobs_in(draft.data)
+        elif isinstance(draft, Amendment | Event):
+            found += blobs_in(draft.data)
+        elif isinstance(draft, Command):
+            found += blobs_in(draft.args)
+    return found
 
 
 def _raw(connector: Connector[Any], verified: Verified) -> bytes:

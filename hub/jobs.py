@@ -32,10 +32,12 @@ from hub.retry import (
     SETTLE_FIRST_S,
     SETTLE_FOR_S,
     backoff_s,
+    pause_s,
 )
 from hub.steps import reached
 from hub.store.interface import LaneLease, Store, StoreError
 from normalizer.drafts import Outcome
+from normalizer.masking import masked
 from normalizer.outcomes import (
     Failure,
     Misconfigured,
@@ -58,6 +60,7 @@ TOO_SLOW_S = 1.0
 # A lane whose call takes longer only waits: it does not keep others from being started.
 WAITS_AFTER_S = 0.05
 SHUT_PARKS_S = 30.0  # a lane whose account is shut is looked at again then, at the latest
+OFF_PARKS_S = 1.0  # the same of one that is switched off: nobody looks before it is on again
 MOST_WAITING = 4  # times the lanes that run side by side
 
 Result = dict[str, Any]
@@ -123,6 +126,10 @@ class Gate(Protocol):
         """Return the accounts for which nothing may be taken up."""
         ...
 
+    def off(self) -> Collection[str]:
+        """Return the accounts by which nothing may leave: what is in doubt is still settled."""
+        ...
+
     def room(self, account: str) -> int | None:
         """Return how many more jobs may be taken up; None = any number."""
         ...
@@ -140,6 +147,9 @@ class _Open:
     """A gate that is never shut."""
 
     def shut(self) -> Collection[str]:
+        return ()
+
+    def off(self) -> Collection[str]:
         return ()
 
     def room(self, account: str) -> int | None:
@@ -197,9 +207,25 @@ class LaneWorkers:
         self._running: dict[str, _Place] = {}
         self._stopping = False
         self.wake = asyncio.Event()
+        self.gave_up: Callable[[], None] = lambda: None  # there is one more dead letter
 
     async def run(self) -> None:
-        """Work until :meth:`stop`; lanes at work finish the job at hand."""
+        """Work until :meth:`stop`; lanes at work finish the job at hand.
+
+        Cancelled, it ends at once, and what was being sent is as after a crash.
+        """
+        try:
+            await self._find_work()
+            if self._running:
+                await asyncio.wait([place.task for place in self._running.values()])
+        except asyncio.CancelledError:
+            tasks = [place.task for place in self._running.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+
+    async def _find_work(self) -> None:
         while not self._stopping:
             try:
                 started = await self._start_lanes()
@@ -214,8 +240,6 @@ class LaneWorkers:
                     async with asyncio.timeout(IDLE_POLL_S):
                         await self.wake.wait()
                 self.wake.clear()
-        if self._running:
-            await asyncio.wait([place.task for place in self._running.values()])
 
     def stop(self) -> None:
         self._stopping = True
@@ -238,7 +262,7 @@ class LaneWorkers:
                 **({"lane": {"$nin": sorted(taken)}} if taken else {}),
                 **_none_of("account", full),
                 **_none_of("backend", {name.removeprefix(_BACKEND) for name in full}),
-                **_but_outcomes(self.gate.shut()),
+                **_but_outcomes(self.gate.shut(), self.gate.off()),
             },
             sort=[("due_at", 1)],
             limit=DUE_AT_ONCE,
@@ -319,6 +343,8 @@ class LaneWorkers:
 
     async def _admitted(self, job: Job, lease: LaneLease) -> float:
         """Run a job if its account may be called now; return for how long the lane has to rest."""
+        if job.state == "ready" and job.account in self.gate.off():
+            return OFF_PARKS_S
         calls = _calls(job)
         wait_s = self.gate.wait_s(job.account, job.id) if calls else 0.0
         if wait_s > 0:
@@ -392,12 +418,17 @@ class LaneWorkers:
         return await self._done(sending, result)
 
     async def _not_done(self, sending: Job, seconds: float, reason: str) -> float:
-        """Wait for something that is not the job's fault: it costs no attempt."""
+        """Wait for something that is not the job's fault: it costs no attempt.
+
+        ``seconds`` may be an outside's own word. It is never none at all: a lane that rests for
+        no time goes on with the next job, which would overtake this one.
+        """
         free = replace(sending, attempts=sending.attempts - 1, failing_since=None)
-        return await self._again(free, seconds, reason)
+        return await self._again(free, pause_s(seconds), reason)
 
     async def _again(self, job: Job, seconds: float, reason: str) -> float:
-        log.info("job_again", job=job.id, kind=job.kind, seconds=round(seconds, 1), reason=reason)
+        told = masked(reason)  # backends' words may name people
+        log.info("job_again", job=job.id, kind=job.kind, seconds=round(seconds, 1), reason=told)
         due_at = self._clock.now() + timedelta(seconds=seconds)
         await self._keep(job, state="ready", due_at=due_at, settle_until=None, reason=reason)
         return seconds
@@ -424,7 +455,7 @@ class LaneWorkers:
     # --- in doubt ------------------------------------------------------------------------------
 
     async def _in_doubt(self, job: Job, handler: Handler, reason: str) -> float:
-        log.warning("job_in_doubt", job=job.id, kind=job.kind, reason=reason)
+        log.warning("job_in_doubt", job=job.id, kind=job.kind, reason=masked(reason))
         return await self._keep_settling(job, self._until(job, handler), reason)
 
     def _until(self, job: Job, handler: Handler) -> datetime:
@@ -440,7 +471,7 @@ class LaneWorkers:
                     result = await handler.look_up(job)
         except Paused as paused:
             until = max(until, self._until(job, handler))
-            return await self._keep_settling(job, until, paused.reason, paused.seconds)
+            return await self._keep_settling(job, until, paused.reason, pause_s(paused.seconds))
         except Obsolete as obsolete:
             return await self._done(replace(job, reason=""), obsolete.result)
         except Unsupported:
@@ -475,7 +506,7 @@ class LaneWorkers:
     # --- the end -------------------------------------------------------------------------------
 
     async def _give_up(self, job: Job, handler: Handler, failure: Failure) -> float:
-        log.error("job_gave_up", job=job.id, kind=job.kind, reason=failure.reason)
+        log.error("job_gave_up", job=job.id, kind=job.kind, reason=masked(failure.reason))
         reason = f"{failure.verdict}: {failure.reason}"
         return await self._done(
             replace(job, reason=reason, failing_since=None), handler.failed(job, failure)
@@ -494,7 +525,9 @@ class LaneWorkers:
         """Let the outcome come in as an item; it stays in the job until that is durable."""
         channel, account = await self._handlers[job.kind].address_of(job)
         if job.reason:
-            await self._store.table(DeadLetter).insert([self._dead_letter(job, channel, account)])
+            letter = self._dead_letter(job, channel, account)
+            if not await self._store.table(DeadLetter).insert([letter]):
+                self.gave_up()
         if job.outcome:
             draft = Outcome(
                 key=f"{job.id}:{job.attempts}:{job.outcome.get('state', '')}",
@@ -557,11 +590,20 @@ def _calls(job: Job) -> bool:
     return bool(job.account) and job.state != "outcome"
 
 
-def _but_outcomes(shut: Collection[str]) -> dict[str, Any]:
-    """Leave out the accounts that are shut, but not what is to be told of them."""
-    if not shut:
+def _but_outcomes(shut: Collection[str], off: Collection[str]) -> dict[str, Any]:
+    """Leave out the accounts that are shut, but not what is to be told of them.
+
+    Of those that are switched off, what was begun before is still looked up.
+    """
+    if not shut and not off:
         return {}
-    return {"$or": [{"state": "outcome"}, {"account": {"$nin": sorted(shut)}}]}
+    return {
+        "$or": [
+            {"state": "outcome"},
+            {"state": {"$ne": "ready"}, "account": {"$nin": sorted(shut)}},
+            {"account": {"$nin": sorted({*shut, *off})}},
+        ]
+    }
 
 
 def _none_of(field: str, names: Collection[str]) -> dict[str, Any]:

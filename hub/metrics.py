@@ -31,7 +31,7 @@ class Metrics:
         )
         self.overloaded = Counter(
             "omniline_overloaded_total",
-            "Requests answered with 503 because nothing could be stored.",
+            "Requests answered with 503: nothing could be kept, or too much waits.",
             registry=registry,
         )
         self.routed = Counter(
@@ -64,7 +64,13 @@ class Metrics:
             "omniline_feed_position", "Last position of the feed.", registry=registry
         )
         self.dead_letters = Counter(
-            "omniline_dead_letters_total", "Items set aside by this process.", registry=registry
+            "omniline_dead_letters_total", "Dead letters that this process made.", registry=registry
+        )
+        self.blobs_swept = Counter(
+            "omniline_blobs_swept_total",
+            "Files that nothing names, taken away by this process: unnamed, raw or copy.",
+            ["kind"],
+            registry=registry,
         )
         self.account_up = Gauge(
             "omniline_account_up", "1 while the account is ok.", account, registry=registry

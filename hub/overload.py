@@ -75,7 +75,10 @@ class Overload:
         if count >= self._max_items or size >= self._max_bytes:
             self.full = f"{count} items wait for the router"
         elif free < self._disk_reserve:
-            self.full = f"only {free} bytes are free on the disk of {self._data_dir}"
+            self.full = (
+                f"only {free} bytes are free on the disk of {self._data_dir}, fewer than"
+                f" hub.disk_reserve_bytes ({self._disk_reserve})"
+            )
         else:
             self.full = None
         if self.full and not before:
@@ -95,8 +98,8 @@ class Overload:
 
     def admit_webhook(self) -> None:
         """Raise Overloaded when even a vendor has to be refused."""
-        if self.full is not None:
-            raise Overloaded(self.full)
+        if self.full is not None:  # log and /readyz say why; strangers learn nothing of the disk
+            raise Overloaded("nothing more can be kept now: try again in a few minutes")
 
     def admit_write(self) -> None:
         """Raise Overloaded when whoever can come again should."""

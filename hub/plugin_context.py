@@ -6,11 +6,15 @@ the timelines of its own addresses.
 
 from __future__ import annotations
 
+import base64
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hub.clock import Clock
 from hub.documents import AddressDoc, Conversation, Doc, Entry, State
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from hub.contract import Fetched
 
 D = TypeVar("D", bound=Doc)
+
+_NONCE = 12  # bytes
 
 
 class PluginRoute(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +77,10 @@ class Services(Protocol):
         headers: Mapping[str, str] | None = None,
         max_bytes: int | None = None,
     ) -> Fetched: ...
+
+    async def store_file(
+        self, data: bytes | AsyncIterator[bytes], metadata: Mapping[str, Any] | None = None
+    ) -> str: ...
 
     async def take_in(
         self,
@@ -185,6 +195,23 @@ class PluginContext:
         """Return 32 bytes for signing, derived from the space's key for this plugin alone."""
         return self._services.key.derive(f"plugin/{self.plugin}/{label}")
 
+    def seal(self, label: str, text: str) -> str:
+        """Return a text that :meth:`unseal` alone can read, for tokens in :meth:`state`.
+
+        AES-256-GCM under ``secret(label)``, in every space, whether it encrypts or not.
+        """
+        nonce = os.urandom(_NONCE)
+        box = AESGCM(self.secret(label)).encrypt(nonce, text.encode(), None)
+        return base64.b64encode(nonce + box).decode()
+
+    def unseal(self, label: str, sealed: str) -> str | None:
+        """Return what was sealed; None for what is damaged, or was sealed under another key."""
+        try:
+            raw = base64.b64decode(sealed)
+            return AESGCM(self.secret(label)).decrypt(raw[:_NONCE], raw[_NONCE:], None).decode()
+        except (InvalidTag, ValueError):  # binascii's error is one, and so is a nonce too short
+            return None
+
     def register_route(self, route: PluginRoute) -> None:
         self._services.add_route(self.plugin, route)
 
@@ -269,6 +296,16 @@ class ConnectorContext(PluginContext):
         return await self._services.take_in(
             self._channel, self._account, drafts, door=door, raw=raw
         )
+
+    async def store_file(
+        self, data: bytes | AsyncIterator[bytes], metadata: Mapping[str, Any] | None = None
+    ) -> str:
+        """Store bytes that a draft will name, as ``Media(blob=...)``; return their blob.
+
+        What no draft names within 30 days is taken away, so that a crash before ``deliver``
+        leaves nothing behind. For bytes that are never in a message use :attr:`blobs`.
+        """
+        return await self._services.store_file(data, metadata)
 
     def entry_id(self, draft: Message | Event) -> str:
         """Return the id that the draft's entry has or will have."""

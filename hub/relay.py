@@ -22,6 +22,7 @@ from hub.intake import RELAYED, RawRequest
 from hub.jobs import Obsolete, Result
 from hub.outbound.gate import AccountGate
 from hub.public_hosts import NotPublic, PublicResolver, is_private_literal
+from hub.repeatable import Repeatable
 from hub.retry import GIVE_UP
 from hub.store.interface import Store, StoreError
 from normalizer.outcomes import Failure, Misconfigured, RateLimited, Rejected, Temporary
@@ -36,8 +37,11 @@ _LATER = frozenset({408, 425})
 _NOT_THERE = frozenset({401, 403, 404, 405, 407, 410})
 
 
-class Relay:
-    """Runs ``relay`` jobs. ``targets`` are those of each account, ``channel:account``."""
+class Relay(Repeatable):
+    """Runs ``relay`` jobs: a push that comes twice is better than one that never comes.
+
+    ``targets`` are those of each account, ``channel:account``.
+    """
 
     def __init__(
         self,
@@ -79,18 +83,6 @@ class Relay:
             raise
         self._gate.worked(job.account)
         return None
-
-    async def look_up(self, job: Job) -> Result | None:
-        return None  # nobody can say; twice is better than never
-
-    def settle_s(self, job: Job) -> float:
-        return 0.0
-
-    def failed(self, job: Job, failure: Failure) -> Result | None:
-        return None
-
-    def holds_lane(self, job: Job) -> bool:
-        return True
 
     async def address_of(self, job: Job) -> tuple[str, str]:
         channel, _, key = job.account.partition("/")[0].partition(":")

@@ -8,7 +8,7 @@ due again, in its lane, as a new round that outranks what was said of the one be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -19,9 +19,10 @@ from msgspec.structs import replace
 from hub.clock import Clock, SystemClock
 from hub.config import Config, parse_settings
 from hub.contract import Account, Connector, Request, Verified
-from hub.documents import AddressDoc, DeadLetter, InboxItem, Job
+from hub.documents import AddressDoc, DeadLetter, Entry, InboxItem, Job
 from hub.ids import SpaceKey
 from hub.intake import RawRequest
+from hub.outbound.settling import refuse_arrived, refuse_unfinished
 from hub.planning.rules import Refusal
 from hub.plugin_context import ConnectorContext, Services
 from hub.plugin_host import PluginHost
@@ -36,13 +37,25 @@ from normalizer.keys import dedupe_key
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 500
+SEND = "send"
 Find = Callable[[str, str], Connector[Any] | None]
 
 
 class Replay:
-    """Redrives dead letters; ``connector`` finds the connector of (channel, account)."""
+    """Redrives dead letters; ``connector`` finds the connector of (channel, account).
 
-    def __init__(self, store: Store, key: SpaceKey, clock: Clock, connector: Find) -> None:
+    ``backends`` are the names of the ticket backends that there are.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        key: SpaceKey,
+        clock: Clock,
+        connector: Find,
+        backends: Collection[str] = (),
+    ) -> None:
+        self._backends = backends
         self._store = store
         self._key = key
         self._clock = clock
@@ -107,14 +120,19 @@ class Replay:
             raise Refusal(
                 "conflict", f"the account {item.channel}:{item.account} is not configured here"
             )
-        raw = await self.raw_of(item)
-        if raw is None:
-            raise Refusal("erased", "its request is not kept any more", 410)
-        verified = believed(raw, item.received_at)
         try:
-            drafts = await asyncio.to_thread(connector.parse, verified)
+            if item.door == "webhook":
+                raw = await self.raw_of(item)
+                if raw is None:
+                    raise Refusal("erased", "its request is not kept any more", 410)
+                verified = believed(raw, item.received_at)
+                drafts = await asyncio.to_thread(connector.parse, verified)
+            else:
+                drafts = await self._read_again(connector, item)
             for draft in drafts:
                 dedupe_key(item.channel, item.account, draft)
+        except Refusal:
+            raise
         except Exception as error:
             log.info("dead_letter_not_parsed", item=item.id, reason=type(error).__name__)
             raise Refusal(
@@ -127,12 +145,32 @@ class Replay:
         """Return the request as it arrived, if it came by a webhook and is still kept."""
         if item.door != "webhook":
             return None
-        data = item.raw
-        if item.raw_blob is not None:
-            if await self._store.blobs.metadata(item.raw_blob) is None:
-                return None
-            data = await self._store.blobs.read(item.raw_blob)
+        data = await self._bytes_of(item)
         return msgspec.msgpack.decode(data, type=RawRequest) if data else None
+
+    async def _bytes_of(self, item: InboxItem) -> bytes:
+        """Return what is kept of an item, nothing if it is not kept any more."""
+        if item.raw_blob is None:
+            return item.raw
+        if await self._store.blobs.metadata(item.raw_blob) is None:
+            return b""
+        return await self._store.blobs.read(item.raw_blob)
+
+    async def _read_again(self, connector: Connector[Any], item: InboxItem) -> Sequence[AnyDraft]:
+        """Read what a poll or a held connection brought. Raises Refusal."""
+        raw = await self._bytes_of(item)
+        if not raw:
+            raise Refusal("erased", "nothing is kept of it", 410)
+        if not connector.reads_history():
+            raise Refusal(
+                "conflict", f"the channel {item.channel} cannot read again what it fetched"
+            )
+        read = await connector.read_history(raw, "")
+        if read.failed:
+            raise Refusal("conflict", f"the connector still cannot read it: {read.failed}")
+        if not read.drafts:
+            raise Refusal("conflict", "there is nothing in it to take in")
+        return read.drafts
 
     async def _refuse_erased(self, item: InboxItem) -> None:
         known = await self._store.table(AddressDoc).get_many(item.addresses)
@@ -147,7 +185,13 @@ class Replay:
         if job is None:
             raise Refusal("erased", "this job is not kept any more: do it anew", 410)
         if job.live:
-            return  # by somebody else, or by a try of ours that was interrupted
+            if (job.state, job.attempts) == ("outcome", letter.attempts):
+                refuse_unfinished(job)  # the letter is written before the end is told
+            return  # redriven by somebody else, or by a try of ours that was interrupted
+        if job.kind == SEND:
+            await self._refuse_senseless(job)
+        if job.backend and job.backend not in self._backends:
+            raise Refusal("conflict", f"the backend {job.backend} is not configured here")
         again = replace(
             job,
             live=True,
@@ -161,6 +205,19 @@ class Replay:
             args={**job.args, "round": int(job.args.get("round", 0)) + 1},
         )
         await jobs.swap(again, {"live": {"$ne": True}, "state": job.state})
+
+    async def _refuse_senseless(self, job: Job) -> None:
+        """Refuse what would reach its customer twice, and what would wait for ever unseen."""
+        entry = await self._store.table(Entry).get(job.entry)
+        if entry is None or entry.erased:
+            raise Refusal("erased", "this answer was erased", 410)
+        refuse_arrived(entry)
+        if self._connector(entry.channel, entry.account) is None:
+            raise Refusal(
+                "conflict",
+                f"the account {entry.channel}:{entry.account} is not configured here: configure"
+                " it again, or write a new answer on another channel",
+            )
 
 
 def believed(raw: RawRequest, received_at: datetime) -> Verified:
@@ -226,14 +283,25 @@ async def redrive(
     if dry_run:
         return len(letters) + len(known)
     key = space_key(config.hub)
-    connectors = offline_connectors(config, key)
-    replay = Replay(store, key, clock, lambda channel, account: connectors.get((channel, account)))
+    connectors = offline_connectors(config, key, store)
+    replay = Replay(
+        store,
+        key,
+        clock,
+        lambda channel, account: connectors.get((channel, account)),
+        [backend.name for backend in config.backends],
+    )
     refused = []
-    for letter in letters:
-        try:
-            await replay.redrive(letter, by="operator")
-        except Refusal as refusal:
-            refused.append(f"{letter.id}: {refusal.detail}")
+    try:
+        for letter in letters:
+            try:
+                await replay.redrive(letter, by="operator")
+            except Refusal as refusal:
+                refused.append(f"{letter.id}: {refusal.detail}")
+    finally:
+        for connector in connectors.values():
+            if connector.reads_history():
+                await connector.stop()  # it may have begun something to read with
     again = await store.inbox.reopen(sorted(known)) if known else 0
     if refused:
         done = len(letters) - len(refused) + again
@@ -254,8 +322,10 @@ async def _letters(store: Store, idents: Sequence[str], *, every: bool) -> list[
     return [letters[ident] for ident in sorted(letters)]
 
 
-def offline_connectors(config: Config, key: SpaceKey) -> Mapping[tuple[str, str], Connector[Any]]:
-    """Return the configured accounts' connectors without a running hub: for their pure parts."""
+def offline_connectors(
+    config: Config, key: SpaceKey, store: Store
+) -> Mapping[tuple[str, str], Connector[Any]]:
+    """Return the configured accounts' connectors without a running hub: to read with."""
     host = PluginHost.for_config(config)
     host.discover(config.hub.plugin_modules)
     kinds = host.connectors()
@@ -266,7 +336,7 @@ def offline_connectors(config: Config, key: SpaceKey) -> Mapping[tuple[str, str]
             continue
         context = ConnectorContext(
             host.connector_plugin(account.channel),
-            cast("Services", _KeyOnly(key, configured_url(config.hub))),
+            cast("Services", _Offline(key, configured_url(config.hub), store)),
             structlog.get_logger(account.channel),
             account.channel,
             account.key,
@@ -275,17 +345,22 @@ def offline_connectors(config: Config, key: SpaceKey) -> Mapping[tuple[str, str]
         settings = parse_settings(kind.settings, account.settings, account.name)
         connectors[(account.channel, account.key)] = kind(
             Account(
-                channel=account.channel, key=account.key, label=account.label, settings=settings
+                channel=account.channel,
+                key=account.key,
+                label=account.label,
+                settings=settings,
+                insecure=account.insecure,
             ),
             context,
         )
     return connectors
 
 
-class _KeyOnly:
-    """All that ``parse``, which is pure, may need of the hub."""
+class _Offline:
+    """What reading needs of the hub (``read_history`` keeps files): no doors, nothing is sent."""
 
-    def __init__(self, key: SpaceKey, public_url: str) -> None:
+    def __init__(self, key: SpaceKey, public_url: str, store: Store) -> None:
         self.key = key
+        self.store = store
         self.clock = SystemClock()
         self.public_url = public_url

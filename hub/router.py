@@ -25,6 +25,7 @@ from hub.ahead import Ahead, ChooseRoutes, Lookout, MakeRules, Ready
 from hub.clock import Clock
 from hub.documents import DeadLetter, Entry, InboxItem
 from hub.ids import new_id
+from hub.planning.media import drop_blobs
 from hub.planning.planner import plan
 from hub.planning.relaying import relay_jobs
 from hub.planning.rules import Route, Rules
@@ -334,6 +335,8 @@ class Router:
                 relay_jobs(self._ws, rules, one.item)
                 for draft in one.drafts:
                     keep &= plan(self._ws, rules, one.item, draft, routes.get(id(draft)))
+                if not keep and one.item.raw_blob is not None:
+                    drop_blobs(self._ws, rules, f"{one.item.id}|raw", [one.item.raw_blob])
             except NotLoaded as missing:
                 self._ws.discard()
                 await self._load(missing.wanted)

@@ -23,6 +23,7 @@ from hub.planning.commands import digest, operation_id
 from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute, Seen
 from hub.store.interface import Store, StoreError
+from hub.strays import Strays
 from normalizer.drafts import Actor, AnyDraft, Command
 from normalizer.pipeline import StepContext, normalize
 from normalizer.tickets import BackendEvent
@@ -52,6 +53,7 @@ class HubServices:
     ) -> None:
         self.public_url = public_url
         self.store = store
+        self._strays = Strays(store, clock)
         self.key = key
         self.clock = clock
         self.http = http
@@ -75,6 +77,11 @@ class HubServices:
         max_bytes: int | None = None,
     ) -> Fetched:
         return await self._fetcher.fetch(url, hosts=hosts, headers=headers, max_bytes=max_bytes)
+
+    async def store_file(
+        self, data: bytes | AsyncIterator[bytes], metadata: Mapping[str, Any] | None = None
+    ) -> str:
+        return await self._strays.put(data, metadata=metadata)
 
     # --- coming in -----------------------------------------------------------------------------
 

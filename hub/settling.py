@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from hub.clock import Clock
 from hub.documents import Conversation, Job, TicketMap
 from hub.planning.rules import Refusal
+from hub.planning.ticket_jobs import ticket_lane
 from hub.store.interface import Store
 
 log = structlog.get_logger(__name__)
@@ -139,7 +140,7 @@ class Settling:
         """Return what is still to be done for this pair, oldest first."""
         return await self._jobs.find(
             {
-                "lane": f"ticket:{backend}:{conversation.root}",
+                "lane": ticket_lane(conversation, backend),
                 "live": True,
                 "conversation": conversation.id,
                 "backend": backend,

@@ -61,6 +61,10 @@ async def simulate_channel(
     """
     if not to and config.hub.port == 0:
         raise StoreError("hub.port is 0, so the file does not say where the hub is: add --to URL")
+    if to and not to.startswith(("http://", "https://")):
+        raise StoreError(
+            f"--to is where the hub is reached, such as http://127.0.0.1:8080, not {to}"
+        )
     base = (to or listening_url(config.hub)).rstrip("/")
     signed_for = config.hub.public_url or to.rstrip("/") or configured_url(config.hub)
     connector = _connector(config, channel, account, signed_for)
@@ -71,12 +75,22 @@ async def simulate_channel(
     if elsewhere:
         return
     if not found:
-        raise StoreError(f"the channel {channel} has no sample {sample or 'at all'}")
+        names = ", ".join(each.name for each in connector.samples(SystemClock()))
+        raise StoreError(
+            f"the channel {channel} has no sample {sample or 'at all'}"
+            + (f"; there are: {names}" if names else "")
+        )
     door = base + door_path(connector.mount, channel, connector.account.key)
     timeout = aiohttp.ClientTimeout(total=ANSWER_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         for each in found:
-            yield await _play(session, door, connector.context.public_url, each)
+            try:
+                yield await _play(session, door, connector.context.public_url, each)
+            except aiohttp.ClientConnectorError as error:
+                raise StoreError(
+                    f"nobody answers at {base}: {error.os_error}. Start the hub with `omniline"
+                    " run`, or say where it is with --to URL"
+                ) from error
 
 
 async def _by_its_own_way(connector: Connector[Any], sample: str) -> Mapping[str, str]:
@@ -117,7 +131,9 @@ def _connector(config: Config, channel: str, account: str, signed_for: str) -> C
         each for each in config.accounts if each.channel == channel and account in ("", each.key)
     ]
     if kind is None or not found:
-        raise StoreError(f"the configuration has no account {channel}:{account or '*'}")
+        name = f"account {channel}:{account}" if account else f"account of the channel {channel}"
+        known = ", ".join(each.name for each in config.accounts) or "none"
+        raise StoreError(f"the configuration has no {name}; there are: {known}")
     settings = parse_settings(kind.settings, found[0].settings, found[0].name)
     context = ConnectorContext(
         host.connector_plugin(channel),

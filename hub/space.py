@@ -33,6 +33,12 @@ def space_key(settings: HubSettings) -> SpaceKey:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
             _make_key(path)
+    except OSError as error:
+        raise SpaceKeyError(
+            f"the folder {settings.data_dir} cannot be made or written to: {error.strerror}. Let"
+            " the user that runs Omniline write there, or name another hub.data_dir"
+        ) from error
+    try:
         return SpaceKey(base64.b64decode(path.read_bytes().strip(), validate=True))
     except (OSError, ValueError) as error:
         raise SpaceKeyError(

@@ -36,6 +36,8 @@ STEPS = {
     "media.2": "it was sniffed and scanned",
     "media.3": "a picture was re-encoded",
     "media.4": "what is kept is in the blob store, and no entry names it yet",
+    "sweep.1": "a blob that nothing names is doomed, and still there",
+    "sweep.2": "it is gone, its row is still there",
 }
 
 watchers: dict[str, Callable[[], None]] = {}

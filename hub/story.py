@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from hub.accounts import Switches
 from hub.documents import (
     AddressDoc,
     AmendmentDoc,
@@ -225,8 +226,17 @@ class _Story:
             what = f"ticket at {job.backend}" if job.backend else job.kind
             done = {name: job.outcome[name] for name in _TOLD if job.outcome.get(name)}
             details = [f"{job.state} after {job.attempts} attempt(s)", job.reason]
+            waits = job.live and (job.kind, job.state) == ("send", "ready")
+            if waits and await self._is_off(job.account):
+                details.append(f"sending is switched off for {job.account}")
             details += [f"{name} {value}" for name, value in done.items()]
             self._tell(job.due_at, what, job.id, ", ".join(each for each in details if each))
+
+    async def _is_off(self, account: str) -> bool:
+        """Whether a person stopped what leaves by an account: then no worker looks at the job."""
+        switches = Switches(self._store, {})
+        await switches.refresh()
+        return bool(account) and not switches.outbound_on(*account.split(":", 1))
 
     async def tell_dead_letters(self) -> None:
         if not self._refs:

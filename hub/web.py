@@ -29,6 +29,7 @@ from hub.store.interface import StoreError
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER_S = "5"
+OVERLOADED: web.AppKey[Callable[[], None]] = web.AppKey("overloaded")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -46,6 +47,8 @@ class Web:
         connectors: Mapping[tuple[str, str], Connector[Any]],
         backends: Mapping[str, TicketBackend],
         ready: Callable[[], Awaitable[Sequence[str]]],
+        takes: Callable[[], bool],
+        overloaded: Callable[[], None] = lambda: None,
         inbound: Callable[[str, str], str],
         public_url: str = "",
         trusted_proxies: Sequence[str] = (),
@@ -59,6 +62,8 @@ class Web:
         self._connectors = connectors
         self._backends = backends
         self._ready = ready
+        self._takes = takes
+        self._overloaded = overloaded
         self._inbound = inbound
         self._trusted = [ip_network(each) for each in trusted_proxies]
         self._max_body_bytes = max_body_bytes
@@ -66,6 +71,7 @@ class Web:
 
     def build(self) -> web.Application:
         app = web.Application(middlewares=[errors_as_problems], client_max_size=64 * 1024 * 1024)
+        app[OVERLOADED] = self._overloaded
         app.router.add_route("*", "/in/{channel}/{account}{sub:(/.*)?}", self._vendor)
         app.router.add_post("/backends/{name}/events", self._backend)
         app.router.add_get("/healthz", self._healthz)
@@ -169,10 +175,15 @@ class Web:
         return web.json_response({"status": "ok"})
 
     async def _readyz(self, request: web.Request) -> web.StreamResponse:
+        """Not ready is who cannot take a delivery: with the database away the spool still can.
+
+        Else a load balancer would turn every process away just when each of them is needed.
+        """
         problems = list(await self._ready())
+        takes = self._takes()
+        status = "not ready" if not takes else "degraded" if problems else "ready"
         return web.json_response(
-            {"status": "ready" if not problems else "not ready", "problems": problems},
-            status=200 if not problems else 503,
+            {"status": status, "problems": problems}, status=200 if takes else 503
         )
 
     async def _metrics_page(self, request: web.Request) -> web.StreamResponse:
@@ -210,6 +221,7 @@ async def errors_as_problems(request: web.Request, handler: Handler) -> web.Stre
     try:
         return await handler(request)
     except Overloaded as error:
+        request.app[OVERLOADED]()
         response = problem_response("unavailable", str(error), 503)
         response.headers["Retry-After"] = RETRY_AFTER_S
         return response
@@ -222,7 +234,7 @@ async def errors_as_problems(request: web.Request, handler: Handler) -> web.Stre
         if error.status < 400 or error.content_type == "application/problem+json":
             raise
         headers = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
-        response = problem(error.status, error.reason)
+        response = problem(error.status, _detail(error, headers.get("Allow", "")))
         response.headers.update(headers)
         return response
     except (ConnectionResetError, json.JSONDecodeError):
@@ -230,3 +242,12 @@ async def errors_as_problems(request: web.Request, handler: Handler) -> web.Stre
     except Exception:
         log.exception("request_failed", method=request.method, path=shown_path(request))
         return problem_response("internal", "something went wrong on our side", 500)
+
+
+def _detail(error: web.HTTPException, allowed: str) -> str:
+    """Say what to do about an error that has no words of its own."""
+    if error.status == 404:
+        return "there is nothing at this path: /openapi.json lists what there is"
+    if error.status == 405:
+        return f"this path takes {allowed.replace(',', ', ')}"
+    return error.reason

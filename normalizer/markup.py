@@ -35,6 +35,8 @@ MAX_CITES = 10  # quotations within quotations that are shown as such
 _QUOTING_CLASSES = frozenset(
     {"gmail_quote", "ntes-mailmaster-quote", "yahoo_quoted", "moz-cite-prefix", "protonmail_quote"}
 )
+# In these an answer may stand as well: behind the first quotation and between the others.
+_QUOTING_AND_ANSWERING = frozenset({"gmail_quote", "protonmail_quote"})
 _QUOTING_TAGS = frozenset({"includetail"})
 _QUOTED_FROM_HERE = frozenset({"divrplyfwdmsg", "appendonsend", "mail-editor-reference-message"})
 
@@ -135,6 +137,7 @@ class _Reader:
         self._line_quoted = False
         self._from_here = False
         self._cites = 0
+        self._answering: list[tuple[int, bool]] = []  # depth of cites outside, nothing cited yet
         self._links = 0
         self._numbers: list[int] = []  # the next number of each list we are in, 0 for bullets
         self._pre = 0
@@ -176,6 +179,8 @@ class _Reader:
         self.line_end(1)
         if _is_quotation(node):
             self._quoted += 1
+        if _may_hold_answers(node):
+            self._answering.append((self._cites, True))
         if tag == "blockquote":
             self._cites += _is_cite(node)
         elif tag in ("ol", "ul"):
@@ -197,9 +202,14 @@ class _Reader:
             self.line_end(1)
             if _is_quotation(node):
                 self._quoted -= 1
-            if tag == "blockquote":
-                self._cites -= _is_cite(node)
-            elif tag in ("ol", "ul"):
+            if _may_hold_answers(node) and not self._answering.pop()[1]:
+                self._quoted += 1  # it was left with its first quotation
+            if tag == "blockquote" and _is_cite(node):
+                self._cites -= 1
+                if self._answering and self._answering[-1] == (self._cites, True):
+                    self._answering[-1] = (self._cites, False)
+                    self._quoted -= 1
+            if tag in ("ol", "ul"):
                 self._numbers.pop()
 
     def _image(self, node: LexborNode) -> None:
@@ -322,6 +332,13 @@ def _is_quotation(node: LexborNode) -> bool:
     if (attributes.get("id") or "").lower().startswith("isreplycontent"):
         return True
     return not _QUOTING_CLASSES.isdisjoint((attributes.get("class") or "").lower().split())
+
+
+def _may_hold_answers(node: LexborNode) -> bool:
+    if node.tag != "div":
+        return False
+    classes = (node.attributes.get("class") or "").lower().split()
+    return not _QUOTING_AND_ANSWERING.isdisjoint(classes)
 
 
 def _marks_the_end(node: LexborNode) -> bool:

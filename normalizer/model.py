@@ -55,5 +55,6 @@ def milliseconds(moment: datetime) -> datetime:
     """
     if moment.tzinfo is None:
         raise ValueError("a naive datetime has no place in the model: give it a time zone")
-    moment = moment.astimezone(UTC)
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -94,7 +94,9 @@ async def test_the_configuration_holds_until_somebody_sets_a_switch(store: Memor
         True,
         False,
     )
+    assert switches.outbound_off() == ["chat:quiet"]
     await switches.set("chat:quiet", "outbound", "on")
+    assert switches.outbound_off() == []
     await switches.set("chat:main", "inbound", "off")
     assert switches.all() == {
         "all": {"inbound": "on", "outbound": "on"},
@@ -107,6 +109,7 @@ async def test_all_sends_can_be_stopped_at_once(store: MemoryStore) -> None:
     switches = Switches(store, CONFIGURED)
     await switches.set("all", "outbound", "off")
     assert not switches.outbound_on("chat", "main")
+    assert switches.outbound_off() == ["chat:main", "chat:quiet"]
     await switches.set("all", "outbound", "on")
     assert switches.outbound_on("chat", "main")
 

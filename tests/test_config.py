@@ -526,6 +526,25 @@ def test_a_secret_file_that_cannot_be_used_is_named(
     assert problem.startswith(f"omniline.toml:2: hub.mongo_url.file: {said.format(path)}.")
 
 
+def test_a_secret_that_was_read_from_a_file_can_be_read_anew(tmp_path: Path) -> None:
+    """One from elsewhere stays what it is; a file that cannot be used is told, and not its text."""
+    path = tmp_path / "s"
+    path.write_text("first\n")
+    table = RawTable.of({"app_id": "a", "secret": {"file": "s"}}, folder=tmp_path)
+    secret = parse_settings(ShopSettings, table).secret[0]
+    path.write_text("second\n")
+    again = secret.reread()
+    assert (again.reveal(), again.origin) == ("second", secret.origin)
+    assert secret.reveal() == "first"
+    path.write_bytes(b"hunter2\xff")
+    with pytest.raises(ValueError, match="is not UTF-8 text") as told:
+        again.reread()
+    assert "hunter2" not in str(told.value)
+    assert told.value.__context__ is None or told.value.__suppress_context__
+    written = Secret("text")
+    assert written.reread() is written
+
+
 def test_a_secret_file_that_everybody_can_read_is_a_warning_even_when_read_late(
     tmp_path: Path,
 ) -> None:

@@ -259,7 +259,8 @@ async def test_the_first_group_waits_for_its_budget_and_the_next_ones_not_at_all
         assert world.writer.spooling
         for n in range(2, 12):
             await world.put(f"in_{n}")
-        assert set(map(tuple, inbox.groups)) == {("in_1",)}, "only it was tried directly"
+        # The drain tries what is spooled, from the first one on; nothing else was tried.
+        assert {group[0] for group in inbox.groups} == {"in_1"}, "only it was tried directly"
         inbox.gate.set()
         assert await world.writer.drained(WITHIN_S)
         assert inbox.order == [f"in_{n}" for n in range(1, 12)]
@@ -443,3 +444,19 @@ async def test_the_steps_of_the_spool_can_be_watched(world: World, inbox: Inbox)
         assert seen == ["spool.1", "spool.2"]
     finally:
         steps.watchers.clear()
+
+
+async def test_what_is_spooled_carries_its_raw_request_and_names_no_blob(
+    world: World, inbox: Inbox
+) -> None:
+    """The sweep knows what the inbox names, and not what a spool does; too large is not taken."""
+    inbox.away = Unavailable("away")
+    small, huge = item(id="in_small", raw_blob="blb_1"), item(id="in_huge", raw_blob="blb_2")
+    await world.writer.put(small, whole=b"raw")
+    with pytest.raises(Overloaded, match="too large for the spool"):
+        await world.writer.put(huge, whole=b"x" * (MAX_ITEM_BYTES + 1))
+    inbox.away = None
+    await world.until("the spool to be drained", lambda: inbox.order == ["in_small"])
+    stored = await inbox.store.table(InboxItem).get("in_small")
+    assert stored is not None
+    assert (stored.raw, stored.raw_blob) == (b"raw", None)

@@ -143,8 +143,10 @@ async def test_a_full_inbox_refuses_even_vendors_and_raises_one_alarm(
         await world.overload.look()
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["intake_full"]
     for admit in (world.overload.admit_webhook, world.overload.admit_write):
-        with pytest.raises(Overloaded, match="items wait for the router"):
+        with pytest.raises(Overloaded, match="nothing more can be kept now"):
             admit()
+    assert world.overload.full is not None
+    assert "items wait for the router" in world.overload.full
     assert world.overload.busy
     await world.routed()
     await world.overload.look()
@@ -152,12 +154,15 @@ async def test_a_full_inbox_refuses_even_vendors_and_raises_one_alarm(
 
 
 async def test_the_disks_reserve_is_kept(world: World, free: list[int], tmp_path: Path) -> None:
+    """The operator is told which disk and how much; whoever is refused is not."""
     free[0] = GIB - 1
     await world.overload.look()
-    with pytest.raises(
-        Overloaded, match=f"only {GIB - 1} bytes are free on the disk of {tmp_path}"
-    ):
+    assert world.overload.full is not None
+    assert f"only {GIB - 1} bytes are free on the disk of {tmp_path}" in world.overload.full
+    assert f"hub.disk_reserve_bytes ({GIB})" in world.overload.full
+    with pytest.raises(Overloaded, match="nothing more can be kept now") as refusal:
         world.overload.admit_webhook()
+    assert str(tmp_path) not in str(refusal.value)
     free[0] = GIB
     await world.overload.look()
     world.overload.admit_webhook()

@@ -106,7 +106,7 @@ def _draft(chance: random.Random, place: int) -> AnyDraft:
 
 
 def _items(seed: int, count: int) -> list[InboxItem]:
-    chance = random.Random(seed)
+    chance, imports = random.Random(seed), random.Random(-seed)
     return [
         InboxItem(
             id=f"in_{place:026d}",
@@ -116,6 +116,7 @@ def _items(seed: int, count: int) -> list[InboxItem]:
             door="webhook",
             drafts=encode_drafts([_draft(chance, place)]),
             open=True,
+            imported=imports.choice(["", "", "", "imp_one", "imp_two"]),
         )
         for place in range(count)
     ]

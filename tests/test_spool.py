@@ -25,8 +25,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from hub import spool as spool_module
-from hub.spool import Record, Spool, SpoolError, SpoolFull
+from hub.spool import Record, Spool, SpoolError, SpoolFull, framing
+from hub.spool.files import root_locked
 
 KILLS = 60 if os.environ.get("OMNILINE_SCALE") == "full" else 5
 HEADER_SIZE = 40
@@ -426,9 +426,9 @@ async def test_records_are_readable_by_the_hub_s_user_alone(root: Path) -> None:
 def test_a_root_lock_that_is_never_released_is_an_error_that_says_how_to_find_its_holder(
     tmp_path: Path,
 ) -> None:
-    with spool_module._root_locked(tmp_path):
+    with root_locked(tmp_path):
         with pytest.raises(SpoolError, match="fuser"):
-            with spool_module._root_locked(tmp_path, timeout=0.02):
+            with root_locked(tmp_path, timeout=0.02):
                 pytest.fail("two holders")
 
 
@@ -819,17 +819,17 @@ def encode(records: Sequence[Record]) -> tuple[bytes, list[int]]:
     offsets = []
     for each in records:
         offsets.append(len(data))
-        data += spool_module._encode_frame(each, SALT, len(data))
+        data += framing.encode_frame(each, SALT, len(data))
     return data, offsets
 
 
 @given(records=some_records)
 def test_every_record_comes_back_as_it_was_framed(records: list[Record]) -> None:
     data, offsets = encode(records)
-    frames = list(spool_module._decode_frames(data, SALT, 0))
+    frames = list(framing.decode_frames(data, SALT, 0))
     assert [frame.record for frame in frames] == records
     assert [frame.start for frame in frames] == offsets
-    assert len(data) == sum(spool_module._frame_size(each) for each in records)
+    assert len(data) == sum(framing.frame_size(each) for each in records)
 
 
 @given(records=some_records, at=st.integers(min_value=0), junk=st.binary(min_size=1, max_size=30))
@@ -846,7 +846,7 @@ def test_damage_anywhere_costs_only_the_records_it_touches_and_invents_none(
         for each, start, end in zip(records, offsets, ends, strict=False)
         if damaged[start:end] == data[start:end]
     ]
-    frames = list(spool_module._decode_frames(damaged, SALT, 0))
+    frames = list(framing.decode_frames(damaged, SALT, 0))
     assert [frame.record for frame in frames if frame.record] == untouched
     assert "".join("x" * (frame.end - frame.start) for frame in frames) == "x" * len(damaged)
 
@@ -859,7 +859,7 @@ def test_a_cut_anywhere_leaves_every_whole_record_and_one_torn_tail(
     size %= len(data) + 1
     ends = [*offsets[1:], len(data)]
     whole = [r for r, end in zip(records, ends, strict=False) if end <= size]
-    frames = list(spool_module._decode_frames(data[:size], SALT, 0))
+    frames = list(framing.decode_frames(data[:size], SALT, 0))
     assert [frame.record for frame in frames if frame.record] == whole
     assert all(frame.torn for frame in frames if not frame.record)
 
@@ -869,12 +869,12 @@ def test_looking_for_the_next_frame_in_hostile_bytes_takes_linear_time() -> None
     hostile = (b"\xf5rec\x10\x00\x07\xff\xff" * (1 << 17))[: 1 << 20]
     data, _ = encode([Record(id="a", payload=hostile), Record(id="b", payload=b"found")])
     started = time.process_time()
-    frames = list(spool_module._decode_frames(b"\x00" + data[1:], SALT, 0))
+    frames = list(framing.decode_frames(b"\x00" + data[1:], SALT, 0))
     assert time.process_time() - started < 5
     assert [frame.record.id for frame in frames if frame.record] == ["b"]
 
 
-@pytest.mark.parametrize("check", [spool_module._digest, spool_module._head_crc])
+@pytest.mark.parametrize("check", [framing._digest, framing._head_crc])
 def test_both_checks_of_a_frame_depend_on_its_segment_and_its_place(
     check: Callable[[bytes, bytes, int], object],
 ) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from connectors.mail.composing import Envelope
 from connectors.mail.held import Mailbox
 from connectors.mail.imap import Imap
+from connectors.mail.logins import Logins
 from connectors.mail.smtp import Submission
 from normalizer.outcomes import Failure
 
@@ -17,15 +18,20 @@ ASK_EVERY_S = 0.5
 
 
 async def problems(
-    mailbox: Mailbox, submission: Submission | None, probe: Envelope | None
+    logins: Logins, mailbox: Mailbox, submission: Submission | None, probe: Envelope | None
 ) -> list[str]:
     """Return what is wrong, in plain words. With ``probe`` that mail is sent and waited for."""
-    found = []
+    found: list[str] = []
     imap = None
+    try:
+        await logins.renew()
+    except Failure as failure:
+        found.append(f"OAuth: {failure.reason}")
+    renewed = not found
     try:
         imap = await mailbox.open()
     except Failure as failure:
-        found.append(f"IMAP: {failure.reason}")
+        _add(found, "IMAP", failure)
     try:
         if imap is not None:
             found += [f"IMAP: {each}" async for each in _folders(mailbox, imap)]
@@ -34,13 +40,21 @@ async def problems(
             try:
                 await submission.check()
             except Failure as failure:
-                found.append(f"SMTP: {failure.reason}")
+                _add(found, "SMTP", failure)
             if probe is not None and imap is not None and len(found) == before:
                 found += await _to_itself(mailbox, imap, submission, probe)
     finally:
         if imap is not None:
             await imap.close()
+    if renewed and (said := logins.warning()):
+        found.append(said)
     return found
+
+
+def _add(found: list[str], side: str, failure: Failure) -> None:
+    """Note a failure, but not for each side again what is wrong with the token of both."""
+    if f"OAuth: {failure.reason}" not in found:
+        found.append(f"{side}: {failure.reason}")
 
 
 async def _folders(mailbox: Mailbox, imap: Imap) -> AsyncIterator[str]:

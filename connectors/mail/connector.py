@@ -13,12 +13,13 @@ from connectors.mail import autoreplies, checking, composing, history, samples, 
 from connectors.mail.composing import Attachment, Envelope
 from connectors.mail.held import Holding, Mailbox
 from connectors.mail.imap import tls_context
+from connectors.mail.logins import Logins
 from connectors.mail.outcomes import LoginBrake
 from connectors.mail.parsing import Parser
 from connectors.mail.reading import read_mail
 from connectors.mail.settings import MailSettings, insecurities
 from connectors.mail.smtp import Submission
-from connectors.mail.taking import Taker, instance_of
+from connectors.mail.taking import Taker, instance_of, unkept
 from connectors.mail.tokens import message_id_for, tokens_for
 from hub import (
     Account,
@@ -64,8 +65,9 @@ class MailConnector(Connector[MailSettings]):
         self._tls: ssl.SSLContext | None = None
         self._parser = Parser(settings.limits.parse_s)
         self._taker = Taker(settings, context, self._parser)
-        self._mailbox = Mailbox(settings, self._imap_tls, LoginBrake(context.clock))
-        self._submission = Submission(settings, self._smtp_tls, LoginBrake(context.clock))
+        self._logins = logins = Logins(settings, context)
+        self._mailbox = Mailbox(settings, self._imap_tls, logins, LoginBrake(context.clock))
+        self._submission = Submission(settings, self._smtp_tls, logins, LoginBrake(context.clock))
 
     # --- there is no webhook -------------------------------------------------------------------
 
@@ -73,7 +75,7 @@ class MailConnector(Connector[MailSettings]):
         raise Refused("mail has no webhook", status=404)
 
     def parse(self, verified: Verified) -> Sequence[AnyDraft]:
-        """Read a kept mail again, after what made it a dead letter was mended."""
+        """Read a mail without its files; what a hub keeps of one is for ``read_history``."""
         return read_mail(
             verified.payload, box=self._taker.box, received_at=verified.request.received_at
         ).drafts
@@ -84,13 +86,16 @@ class MailConnector(Connector[MailSettings]):
     # --- in ------------------------------------------------------------------------------------
 
     async def hold(self, cursor: str | None, deliver: Deliver) -> None:
-        await Holding(self._mailbox, self._taker, cursor, deliver).run()
+        async with self._logins.kept_fresh():
+            await Holding(self._mailbox, self._taker, cursor, deliver).run()
 
     async def history(self, since: datetime, cursor: str | None) -> Polled:
         return await history.page(self._mailbox, self._taker, since, cursor)
 
     async def read_history(self, raw: bytes, folder: str) -> Incoming:
-        taken = await self._taker.take(raw, folder=folder or "inbox", internal_date=None)
+        raw, was_in = unkept(raw)
+        folder = folder or was_in or "inbox"
+        taken = await self._taker.take(raw, folder=folder, internal_date=None)
         return taken if taken is not None else Incoming(drafts=())  # the hub's own: known already
 
     # --- out -----------------------------------------------------------------------------------
@@ -146,7 +151,11 @@ class MailConnector(Connector[MailSettings]):
     async def check(self) -> Sequence[str]:
         settings = self.account.settings
         submission = self._submission if settings.smtp_host else None
-        return await checking.problems(self._mailbox, submission, self._probe())
+        return await checking.problems(self._logins, self._mailbox, submission, self._probe())
+
+    def warnings(self) -> Sequence[str]:
+        said = self._logins.warning()
+        return (said,) if said else ()
 
     async def simulate(self, sample: str = "") -> Mapping[str, str]:
         """Send samples to the mailbox itself, by its own submission server."""
@@ -162,6 +171,7 @@ class MailConnector(Connector[MailSettings]):
         return done
 
     async def stop(self) -> None:
+        await self._logins.close()
         await self._submission.close()
         await self._parser.close()
 

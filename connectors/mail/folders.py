@@ -1,8 +1,8 @@
 """Following one folder: what is new, in order, and nothing twice, whatever a single mail does.
 
 The folder's position moves only with a delivery. A mail that cannot be fetched is tried again
-in its place once, then set aside; the others go on. Set-aside mails are tried again at every
-look, and become dead letters after five failures.
+in its place once, then set aside; the others go on. Set-aside mails are tried again at a look,
+at most once a minute, and become dead letters after five failures.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 BEGINNING_BYTES = 16_384  # of the text of a mail that is too large
 IN_PLACE = 2  # failures of a mail before the next ones go first
+AGAIN_S = 60.0  # a server that is out of order for a while must not cost a mail all its tries
 
 
 async def stub(imap: Imap, head: Head) -> Stub:
@@ -42,6 +43,9 @@ async def stub(imap: Imap, head: Head) -> Stub:
 
 Delivered = Callable[[Incoming | None, Position], Awaitable[None]]
 """Stores an item, if there is one, and then the folder's position behind it."""
+Tried = dict[tuple[str, int, int], float]
+"""When a mail (folder, UIDVALIDITY, UID) could not be fetched, on the clock's seconds. It outlives
+connections: one mail that ends each of them is not to end one a second."""
 
 
 class Follower:
@@ -56,6 +60,7 @@ class Follower:
         limits: Limits,
         position: Position | None,
         deliver: Delivered,
+        tried: Tried,
     ) -> None:
         self._folder = folder
         self._role = role  # "inbox" or "sent": which side wrote what is in it
@@ -64,6 +69,7 @@ class Follower:
         self._limits = limits
         self._position = position
         self._deliver = deliver
+        self._tried = tried
 
     async def open(self) -> None:
         """Select the folder; find the present end, or where a renumbered folder goes on."""
@@ -96,8 +102,13 @@ class Follower:
         while uids := await self._imap.uids_after(self._here.uid):
             for start in range(0, len(uids), AT_ONCE):
                 await self._take(uids[start : start + AT_ONCE])
+        now = self._taker.clock.monotonic()
         for uid in self._here.waiting:
-            await self._take([uid])
+            if now - self._tried.get(self._name(uid), now - AGAIN_S) >= AGAIN_S:
+                await self._take([uid])
+
+    def _name(self, uid: int) -> tuple[str, int, int]:
+        return self._folder, self._here.validity, uid
 
     @property
     def _here(self) -> Position:
@@ -116,9 +127,13 @@ class Follower:
             except Misconfigured:
                 raise
             except Failure as failure:
-                await self._failed(uid, failure)
+                if not self._imap.broken and uid not in await self._imap.heads([uid]):
+                    await self._move(None, self._here.passed(uid))  # deleted since it was listed
+                else:
+                    await self._failed(uid, failure)
                 continue
             await self._move(item, self._here.passed(uid))
+            self._tried.pop(self._name(uid), None)
 
     def _is_history(self, head: Head) -> bool:
         if head.uid > self._here.doubtful or head.internal_date is None:
@@ -129,7 +144,7 @@ class Follower:
         if head.size > self._limits.mail_bytes:
             return await self._taker.take_stub(await stub(self._imap, head), folder=self._role)
         raw = await self._imap.body(head.uid, head.size)
-        if raw is None:
+        if not raw:  # no answer, or NIL as Dovecot says of what another session has deleted
             raise Temporary("the server lists the mail and does not give it")
         return await self._taker.take(raw, folder=self._role, internal_date=head.internal_date)
 
@@ -137,10 +152,12 @@ class Follower:
         """Note a mail that could not be fetched; raise if the connection is of no more use."""
         after = self._here.failed(uid)
         tries = after.tries(uid)
+        self._tried[self._name(uid)] = self._taker.clock.monotonic()
         log.warning("mail_not_fetched", folder=self._folder, tries=tries, reason=failure.reason)
         if tries >= TRIES or len(after.gaps) > MAX_GAPS:
             reason = f"a mail in {self._folder} (UID {uid}) cannot be fetched: {failure.reason}"
             await self._move(Incoming(drafts=(), failed=reason), after.passed(uid))
+            del self._tried[self._name(uid)]
         elif tries >= IN_PLACE or not self._imap.broken:
             await self._move(None, after.set_aside(uid))
         else:

@@ -14,9 +14,10 @@ from collections.abc import Callable
 
 import structlog
 
-from connectors.mail.folders import Follower
+from connectors.mail.folders import Follower, Tried
 from connectors.mail.imap import Imap
-from connectors.mail.outcomes import LoginBrake, LoginRefused
+from connectors.mail.logins import Logins
+from connectors.mail.outcomes import LoginBrake
 from connectors.mail.positions import Position, Positions
 from connectors.mail.settings import MailSettings
 from connectors.mail.taking import Taker
@@ -28,6 +29,13 @@ log = structlog.get_logger(__name__)
 AGAIN_FIRST_S = 1.0
 AGAIN_LONGEST_S = 300.0
 WITHOUT_IDLE_S = 30.0  # how often a server without IDLE is asked
+FOLLOWED_S = 60.0  # after so long a connection that is lost is no failure of the folder
+
+# As providers without RFC 6154's flags call it: QQ the first, Courier those below INBOX.
+_SENT_NAMES = frozenset(
+    {"sent messages", "sent", "sent items", "sent mail", "已发送", "已发送邮件", "寄件备份",
+     "寄件備份", "inbox.sent", "inbox.sent items", "inbox.sent messages", "inbox/sent"}
+)  # fmt: skip
 
 Tls = Callable[[], ssl.SSLContext | None]
 
@@ -35,30 +43,28 @@ Tls = Callable[[], ssl.SSLContext | None]
 class Mailbox:
     """Opens connections to one account's IMAP server."""
 
-    def __init__(self, settings: MailSettings, tls: Tls, brake: LoginBrake) -> None:
+    def __init__(self, settings: MailSettings, tls: Tls, logins: Logins, brake: LoginBrake) -> None:
         self.settings = settings
         self._tls = tls
+        self._logins = logins
         self._brake = brake
+        self.tried: Tried = {}
 
     async def open(self) -> Imap:
         """Return a connection that is logged in. Raises what keeps it from being one."""
-        self._brake.check()
-        try:
-            imap = await Imap.open(self.settings, self._tls())
-        except LoginRefused as refused:
-            self._brake.refused(refused)
-            raise
-        self._brake.worked()
-        return imap
+        return await self._logins.log_in(
+            self._brake, lambda login: Imap.open(self.settings, self._tls(), login)
+        )
 
     async def sent_folder(self, imap: Imap) -> str:
-        r"""Return the Sent folder: the setting, or what the server flags \Sent, or ""."""
+        r"""Return the Sent folder: the setting, what the server flags \Sent or calls so, or ""."""
         if self.settings.sent:
             return self.settings.sent
-        for folder in await imap.folders():
-            if "\\sent" in folder.uses:
-                return folder.name
-        return ""
+        closed = {"\\noselect", "\\nonexistent"}
+        folders = [each for each in await imap.folders() if closed.isdisjoint(each.uses)]
+        flagged = [each.name for each in folders if "\\sent" in each.uses]
+        named = [each.name for each in folders if each.name.lower() in _SENT_NAMES]
+        return next(iter([*flagged, *named]), "")
 
 
 class Holding:
@@ -96,11 +102,13 @@ class Holding:
         """Follow a folder beside the inbox for as long as the inbox is followed."""
         await self._inbox_is_open.wait()
         failed = 0
+        clock = self._taker.clock
         while True:
+            began = clock.monotonic()
             try:
                 await self._follow(which)
             except Failure as failure:
-                failed += 1
+                failed = 1 if clock.monotonic() - began > FOLLOWED_S else failed + 1
                 wait_s = min(AGAIN_LONGEST_S, AGAIN_FIRST_S * 2.0 ** min(failed - 1, 10))
                 if isinstance(failure, Misconfigured):
                     wait_s = AGAIN_LONGEST_S
@@ -125,6 +133,7 @@ class Holding:
                 self._settings.limits,
                 self._positions.at(folder),
                 deliver,
+                self._mailbox.tried,
             )
             await follower.open()
             if which == "inbox":

@@ -1,7 +1,8 @@
 """Old mails for an import: by day of arrival, in pages that fit into memory, resumable.
 
-The cursor names the folder, its UIDVALIDITY and the last UID. The Sent folder follows the
-inbox, so that a conversation's both sides come in; dedupe makes an interrupted page harmless.
+The cursor names the folder, its UIDVALIDITY and the last UID. The Sent folder goes first: what
+our side wrote names the mail it answers (References), so that customers' answers to it, which
+often name nothing else, find their thread. Dedupe makes an interrupted page harmless.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from connectors.mail.folders import stub
 from connectors.mail.held import Mailbox
@@ -27,12 +29,15 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     folder: str = "inbox"
     validity: int = 0
     uid: int = 0
+    sent_first: bool = False  # an import that an older release began reads the inbox first
 
 
 async def page(mailbox: Mailbox, taker: Taker, since: datetime, cursor: str | None) -> Polled:
     """Return the next page of what arrived at ``since`` or later."""
     try:
-        place = msgspec.json.decode(cursor, type=Place) if cursor is not None else Place()
+        place = _start(mailbox)
+        if cursor is not None:
+            place = msgspec.json.decode(cursor, type=Place)
     except msgspec.DecodeError as error:
         raise Rejected("this is no cursor of a mailbox's history: begin anew") from error
     imap = await mailbox.open()
@@ -48,7 +53,7 @@ async def _page(
     is_sent = place.folder == "sent"
     folder = await mailbox.sent_folder(imap) if is_sent else mailbox.settings.inbox
     if not folder:
-        return _polled([], place, more=False)
+        return _polled([], *_behind(place, place, mailbox))
     selected = await imap.select(folder)
     last = place.uid if place.validity == selected.uid_validity else 0
     day = (since - timedelta(days=1)).date()
@@ -68,12 +73,24 @@ async def _page(
             size += min(head.size, mailbox.settings.limits.mail_bytes)
         last = uid
         taken += 1
-    here = Place(folder=place.folder, validity=selected.uid_validity, uid=last)
+    here = replace(place, validity=selected.uid_validity, uid=last)
     if taken < len(uids):
-        return _polled(items, here, more=True)
-    if not is_sent and mailbox.settings.watch_sent:
-        return _polled(items, Place(folder="sent"), more=True)
-    return _polled(items, here, more=False)
+        return _polled(items, here, True)
+    return _polled(items, *_behind(place, here, mailbox))
+
+
+def _start(mailbox: Mailbox) -> Place:
+    sent_first = mailbox.settings.watch_sent
+    return Place(folder="sent" if sent_first else "inbox", sent_first=sent_first)
+
+
+def _behind(place: Place, here: Place, mailbox: Mailbox) -> tuple[Place, bool]:
+    """Return where to go on behind a folder's end, and whether there is more."""
+    if place.sent_first and place.folder == "sent":
+        return Place(folder="inbox", sent_first=True), True
+    if not place.sent_first and place.folder == "inbox" and mailbox.settings.watch_sent:
+        return Place(folder="sent"), True
+    return here, False
 
 
 async def _item(
@@ -87,10 +104,10 @@ async def _item(
         if imap.broken:
             raise
         return Incoming(drafts=(), failed=f"UID {head.uid} cannot be fetched: {failure.reason}")
-    if raw is None:
+    if not raw:  # deleted meanwhile
         return None
     return await taker.take(raw, folder=role, internal_date=head.internal_date)
 
 
-def _polled(items: list[Incoming], place: Place, *, more: bool) -> Polled:
+def _polled(items: list[Incoming], place: Place, more: bool) -> Polled:
     return Polled(items=items, cursor=msgspec.json.encode(place).decode(), more=more)

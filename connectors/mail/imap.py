@@ -16,7 +16,10 @@ SEARCH says CHARSET utf-8, which some refuse        ``charset=None``
 NO and BAD are answers like any other               ``_ok`` raises what they mean
 a quoted parenthesis in ENVELOPE glues answers      literals only: BODY.PEEK[...]
 user and folder are sent unquoted                   quoted here
-a refused XOAUTH2 waits for an empty line           sent here
+a refused XOAUTH2 waits for an empty line, and its  sent here, and the reason told
+reason is dropped
+XOAUTH2 is sent with its command, which some        in two steps where SASL-IR is not announced
+servers do not take (no SASL-IR)
 log lines hold whole mails, and a password with     its logger is kept above DEBUG and INFO
 a quotation mark in clear
 LOGOUT leaves the transport open                    ``close`` closes it
@@ -38,9 +41,11 @@ from typing import Any, TypeVar
 import msgspec
 from aioimaplib import aioimaplib as library
 
+from connectors.mail.logins import Login
 from connectors.mail.names import decode_folder, encode_folder, quoted
 from connectors.mail.outcomes import LoginRefused, imap_failure
 from connectors.mail.settings import MailSettings
+from connectors.mail.xoauth2 import MAX_CHALLENGE, initial_response, reason_in
 from normalizer.outcomes import Misconfigured, Temporary
 from normalizer.text import clean_line
 
@@ -93,6 +98,8 @@ class _Protocol(library.IMAP4ClientProtocol):  # type: ignore[misc] # it has no 
     """The library's protocol, fed with small pieces, its unasked-for news noted."""
 
     news = False  # EXISTS came since the folder was last searched
+    sasl_next = b""  # what the next challenge of AUTHENTICATE is answered with
+    challenge = b""  # the last one
 
     def data_received(self, d: bytes) -> None:
         for start in range(0, len(d), PIECE_BYTES):
@@ -107,8 +114,10 @@ class _Protocol(library.IMAP4ClientProtocol):  # type: ignore[misc] # it has no 
     def _continuation(self, line: bytes) -> None:
         command = self.pending_sync_command
         if command is not None and command.name == "AUTHENTICATE":
-            # What comes here is the reason of a refusal; the server waits for an empty line.
-            self.transport.write(b"\r\n")
+            # Behind the token what comes is the reason of a refusal, and an empty line answers it.
+            self.challenge = bytes(line[1 : MAX_CHALLENGE + 3]).strip()
+            answer, self.sasl_next = self.sasl_next, b""
+            self.transport.write(answer + b"\r\n")
             return
         super()._continuation(line)
 
@@ -143,8 +152,13 @@ class Imap:
     # --- connecting ----------------------------------------------------------------------------
 
     @classmethod
-    async def open(cls, settings: MailSettings, tls: ssl.SSLContext | None) -> Imap:
-        """Connect and log in. Raises Temporary, Misconfigured or LoginRefused with the reason."""
+    async def open(
+        cls, settings: MailSettings, tls: ssl.SSLContext | None, login: Login | None = None
+    ) -> Imap:
+        """Connect and log in: with ``login``, or with the password or token of the settings.
+
+        Raises Temporary, Misconfigured or LoginRefused with the reason.
+        """
         for name in ("aioimaplib", "aioimaplib.aioimaplib"):
             logging.getLogger(name).setLevel(logging.WARNING)
         host, port = settings.imap_host, settings.imap_port
@@ -161,7 +175,14 @@ class Imap:
         try:
             await imap._greeting(host, port)
             imap._keep_alive()
-            await imap._log_in(settings)
+            await imap._log_in(
+                login
+                or Login(
+                    user=settings.login,
+                    password=settings.password,
+                    token=settings.access_token,
+                )
+            )
         except BaseException:
             await imap.close()
             raise
@@ -195,26 +216,47 @@ class Imap:
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
-    async def _log_in(self, settings: MailSettings) -> None:
-        client, token = self._client, settings.access_token
+    async def _log_in(self, login: Login) -> None:
+        client = self._client
         try:
-            if token is not None:
-                command = "AUTHENTICATE"
-                answer = await self._call(lambda: client.xoauth2(settings.login, token.reveal()))
+            if login.token is not None:
+                await self._xoauth2(login.user, login.token.reveal())
             else:
-                command = "LOGIN"
-                secret = settings.password.reveal() if settings.password is not None else ""
-                answer = await self._call(lambda: client.login(quoted(settings.login), secret))
+                secret = login.password.reveal() if login.password is not None else ""
+                self._ok(
+                    "LOGIN",
+                    await self._call(lambda: client.login(quoted(login.user), secret)),
+                )
         except ValueError as error:
             raise LoginRefused(
                 "user, password or token hold a character that IMAP cannot carry"
             ) from error
-        self._ok(command, answer)
         # Many servers tell of IDLE and UIDPLUS only now.
         await self._call(client.protocol.capability)
         if self.can("ID"):
             # NetEase refuses SELECT ("Unsafe Login") to clients that do not say who they are.
             await self._call(lambda: client.id(**CLIENT_ID))
+
+    async def _xoauth2(self, user: str, token: str) -> None:
+        """Log in with an access token: in one step where the server can, else in two."""
+        protocol, response = self._client.protocol, initial_response(user, token)
+        words = ["XOAUTH2"]
+        if self.can("SASL-IR"):
+            words.append(response.decode())
+        else:
+            protocol.sasl_next = response
+        command = library.Command("AUTHENTICATE", protocol.new_tag(), *words)
+        answer = await self._call(lambda: protocol.execute(command))
+        if answer.result == "OK":
+            protocol.state = library.AUTH
+        elif not self.can("AUTH=XOAUTH2"):
+            raise Misconfigured(
+                "the IMAP server takes no access tokens here (it offers no XOAUTH2): look at"
+                " imap_host, imap_port and imap_tls"
+            )
+        elif said := reason_in(protocol.challenge):
+            answer.lines.append(bytes(answer.lines[-1]) + b"; " + said.encode())
+        self._ok("AUTHENTICATE", answer)
 
     async def close(self) -> None:
         """Say goodbye if the server listens, and close the transport in any case."""

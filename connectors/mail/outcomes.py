@@ -29,11 +29,25 @@ _IMAP_LOGIN = frozenset({"AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED
 _IMAP_FOLDER = frozenset({"NONEXISTENT", "TRYCREATE", "CANNOT", "NOPERM"})
 _CODE = re.compile(r"\[([A-Z-]+)")
 _ENHANCED = re.compile(r"\b([245])\.(\d{1,3})\.(\d{1,3})\b")
+# Gmail says so with [ALERT], others without a code. It is nothing about user and password: what
+# counts as a refused login would keep the mailbox closed for an hour.
+_IMAP_BUSY = re.compile(
+    r"too many (?:simultaneous |concurrent |open )?(?:connections|sessions)|number of connections"
+    r"|connection limit|bandwidth limit|temporar(?:y|ily)|try again later|server (?:is )?busy",
+    re.IGNORECASE,
+)
 _TOO_MANY = re.compile(r"too many|rate limit|throttl|frequen|try again later", re.IGNORECASE)
 
 REMEDY = (
     "look at user and password. QQ, 163 and other Chinese providers want an authorisation code"
     " (授权码) from the mailbox's settings, Gmail an app password, Microsoft 365 an OAuth token"
+)
+
+TOKEN_REMEDY = (
+    "the server takes the access token for wrong, ended or without rights. Look at user (the"
+    " mailbox's own address) and at the app's rights: Microsoft 365 wants IMAP.AccessAsUser.All and"
+    " SMTP.Send with a refresh token; IMAP.AccessAsApp, SMTP.SendAsApp and access to this mailbox"
+    " without one; SMTP switched on for the mailbox; Google wants https://mail.google.com/"
 )
 
 
@@ -48,9 +62,13 @@ def imap_failure(command: str, result: str, text: str) -> Failure:
     code = found.group(1) if found else ""
     if result == "BAD":
         return Rejected(f"the IMAP server does not understand {command}: {said}", code="BAD")
-    if code in _IMAP_PASSING:
+    if code in _IMAP_PASSING or (code in ("", "ALERT") and _IMAP_BUSY.search(text)):
         return Temporary(f"the IMAP server is not available: {said}", code=code)
-    if command in ("LOGIN", "AUTHENTICATE") or code in _IMAP_LOGIN:
+    if command == "AUTHENTICATE":
+        return LoginRefused(
+            f"the IMAP server refused the login ({said}): {TOKEN_REMEDY}", code=code
+        )
+    if command == "LOGIN" or code in _IMAP_LOGIN:
         return LoginRefused(f"the IMAP server refused the login ({said}): {REMEDY}", code=code)
     if code == "OVERQUOTA":
         return Misconfigured(f"the mailbox is full: {said}", code=code)
@@ -61,8 +79,11 @@ def imap_failure(command: str, result: str, text: str) -> Failure:
     return Temporary(f"the IMAP server refused {command}: {said}", code=code)
 
 
-def smtp_failure(code: int, text: str, *, login: bool = False) -> Failure:
-    """Return what an SMTP reply of 4xx or 5xx means. Such a reply says: surely not sent."""
+def smtp_failure(code: int, text: str, *, login: bool = False, token: bool = False) -> Failure:
+    """Return what an SMTP reply of 4xx or 5xx means. Such a reply says: surely not sent.
+
+    ``login``: it answers one, and with ``token`` one by XOAUTH2.
+    """
     said = f"{code} {clean_line(text, 300)}"
     found = _ENHANCED.search(text)
     enhanced = found.group(0) if found else ""
@@ -70,7 +91,8 @@ def smtp_failure(code: int, text: str, *, login: bool = False) -> Failure:
     if login or code in (432, 454, 534, 535, 538) or enhanced in ("5.7.8", "4.7.8", "5.7.9"):
         if code < 500 and not enhanced.startswith("5"):
             return Temporary(f"the mail server cannot check logins now: {said}", code=name)
-        return LoginRefused(f"the mail server refused the login ({said}): {REMEDY}", code=name)
+        remedy = TOKEN_REMEDY if token else REMEDY
+        return LoginRefused(f"the mail server refused the login ({said}): {remedy}", code=name)
     if code == 530:
         return Misconfigured(
             f"the mail server wants TLS or a login first ({said}): look at smtp_tls, smtp_login",
@@ -101,7 +123,8 @@ class LoginBrake:
     """Stops logging in after three refusals in a row; then one try an hour.
 
     A door comes back for ever, and a server that sees the same wrong password for ever locks
-    the account. A restart of the hub, which a changed setting needs anyway, begins anew.
+    the account. A restart of the hub, which a changed setting needs anyway, begins anew, and so
+    does another token, once.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -109,10 +132,11 @@ class LoginBrake:
         self._refused = 0
         self._last: LoginRefused | None = None
         self._since = 0.0
+        self._with: object = None
 
-    def check(self) -> None:
-        """Raise the last refusal again if it is too early for another try."""
-        if self._last is None or self._refused < LOGIN_TRIES:
+    def check(self, login: object = None) -> None:
+        """Raise the last refusal again if it is too early for another try with this login."""
+        if self._last is None or self._refused < LOGIN_TRIES or login != self._with:
             return
         if self._clock.monotonic() - self._since < LOGIN_PAUSE_S:
             raise LoginRefused(
@@ -121,7 +145,8 @@ class LoginBrake:
                 code=self._last.code,
             )
 
-    def refused(self, failure: LoginRefused) -> None:
+    def refused(self, failure: LoginRefused, login: object = None) -> None:
+        self._with = login
         self._refused += 1
         self._last = failure
         self._since = self._clock.monotonic()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
+from connectors.mail.oauth_settings import OAuth
 from hub import Secret, Wrong
 from normalizer.addresses import AddressError, mailbox
 
@@ -73,7 +75,14 @@ class MailSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     access_token: Annotated[
         Secret | None,
-        Meta(description="An OAuth 2 access token for XOAUTH2, instead of a password."),
+        Meta(
+            description="An OAuth 2 access token that something else renews, instead of a password:"
+            ' with { file = "PATH" } it is read anew at each login.'
+        ),
+    ] = None
+    oauth: Annotated[
+        OAuth | None,
+        Meta(description="How the hub fetches and renews access tokens, instead of a password."),
     ] = None
     imap_host: Annotated[str, Meta(description="The IMAP server.", min_length=1)]
     imap_port: Annotated[int, Meta(description="Its port.", ge=1, le=65535)] = 993
@@ -161,6 +170,20 @@ class MailSettings(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset(mailbox(text).id for text in (self.address, *self.aliases))
 
     def check(self) -> Iterator[Wrong]:
+        ways = {key for key in ("password", "access_token", "oauth") if getattr(self, key)}
+        if len(ways) > 1:
+            yield Wrong(
+                sorted(ways)[0],
+                f"stands beside {' and '.join(sorted(ways)[1:])}: there is one way to log in",
+                "Keep one of password, access_token and oauth.",
+            )
+        url = urlsplit(self.oauth.url) if self.oauth is not None else None
+        if url is not None and url.scheme != "https" and not is_loopback(url.hostname or ""):
+            yield Wrong(
+                ("oauth", "token_url"),
+                "is not https, so everybody on the way could read the tokens",
+                "Use https.",
+            )
         for key, texts in (("address", (self.address,)), ("aliases", self.aliases)):
             for text in texts:
                 try:
@@ -182,10 +205,15 @@ def is_loopback(host: str) -> bool:
 
 def insecurities(settings: MailSettings, *, insecure: bool) -> Iterator[str]:
     """Yield what would let a stranger read or forge this account's mail."""
-    if settings.password is None and settings.access_token is None:
-        yield "neither password nor access_token is set: nothing can be read without a login"
+    if settings.password is None and settings.access_token is None and settings.oauth is None:
+        yield "password, access_token and oauth are not set: nothing can be read without a login"
     if insecure:
         return
+    if settings.oauth is not None and urlsplit(settings.oauth.url).scheme != "https":
+        yield (
+            "oauth.token_url is not https: use https (or say insecure = true for a token server"
+            " on this machine)"
+        )
     for what, tls, host in (
         ("imap", settings.imap_tls, settings.imap_host),
         ("smtp", settings.smtp_tls, settings.smtp_host),

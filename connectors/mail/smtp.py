@@ -18,8 +18,10 @@ import aiosmtplib
 import structlog
 
 from connectors.mail.composing import Envelope
+from connectors.mail.logins import Login, Logins
 from connectors.mail.outcomes import LoginBrake, LoginRefused, smtp_failure
 from connectors.mail.settings import MailSettings
+from connectors.mail.xoauth2 import initial_response, reason_in
 from normalizer.outcomes import (
     Failure,
     Misconfigured,
@@ -43,9 +45,10 @@ Tls = Callable[[], ssl.SSLContext | None]
 class Submission:
     """Sends an account's mails over a few connections."""
 
-    def __init__(self, settings: MailSettings, tls: Tls, brake: LoginBrake) -> None:
+    def __init__(self, settings: MailSettings, tls: Tls, logins: Logins, brake: LoginBrake) -> None:
         self._settings = settings
         self._tls = tls
+        self._logins = logins
         self._brake = brake
         self._free: list[tuple[aiosmtplib.SMTP, float]] = []
         self._places = asyncio.Semaphore(settings.limits.smtp_connections)
@@ -143,8 +146,12 @@ class Submission:
             self._free.append((smtp, time.monotonic()))
 
     async def _open(self) -> aiosmtplib.SMTP:
+        if not self._settings.smtp_login:
+            return await self._connected(None)
+        return await self._logins.log_in(self._brake, self._connected)
+
+    async def _connected(self, login: Login | None) -> aiosmtplib.SMTP:
         settings = self._settings
-        self._brake.check()
         where = f"{settings.smtp_host}:{settings.smtp_port}"
         smtp = aiosmtplib.SMTP(
             hostname=settings.smtp_host,
@@ -160,8 +167,8 @@ class Submission:
             async with asyncio.timeout(settings.limits.answer_s):
                 await smtp.connect(timeout=CONNECT_S)
                 await smtp.ehlo()
-                if settings.smtp_login:
-                    await self._log_in(smtp)
+                if login is not None:
+                    await self._log_in(smtp, login)
         except BaseException as error:
             smtp.close()
             if isinstance(error, Failure) or not isinstance(error, Exception):
@@ -169,31 +176,52 @@ class Submission:
             raise _not_connected(where, error) from error
         return smtp
 
-    async def _log_in(self, smtp: aiosmtplib.SMTP) -> None:
-        settings = self._settings
+    async def _log_in(self, smtp: aiosmtplib.SMTP, login: Login) -> None:
         known = set(smtp.server_auth_methods)
+        secret = login.password.reveal() if login.password is not None else ""
         try:
-            if settings.access_token is not None:
-                await smtp.auth_xoauth2(settings.login, settings.access_token.reveal())
-            elif settings.password is None:
-                raise LoginRefused("smtp_login needs a password or an access_token")
+            if login.token is not None:
+                await _xoauth2(smtp, login.user, login.token.reveal())
             elif "plain" in known:
-                await smtp.auth_plain(settings.login, settings.password.reveal())
+                await smtp.auth_plain(login.user, secret)
             elif "login" in known:
-                await smtp.auth_login(settings.login, settings.password.reveal())
+                await smtp.auth_login(login.user, secret)
             elif "cram-md5" in known:
-                await smtp.auth_crammd5(settings.login, settings.password.reveal())
+                await smtp.auth_crammd5(login.user, secret)
             else:
                 raise Misconfigured(
                     "the mail server offers no login here: look at smtp_port and smtp_tls, or say"
                     " smtp_login = false for a relay without logins"
                 )
+        except ValueError as error:
+            raise LoginRefused(
+                "user, password or token hold a character that SMTP cannot carry"
+            ) from error
         except aiosmtplib.SMTPResponseException as error:
-            failure = smtp_failure(error.code, error.message, login=True)
-            if isinstance(failure, LoginRefused):
-                self._brake.refused(failure)
-            raise failure from error
-        self._brake.worked()
+            raise smtp_failure(
+                error.code, error.message, login=True, token=login.token is not None
+            ) from error
+
+
+async def _xoauth2(smtp: aiosmtplib.SMTP, user: str, token: str) -> None:
+    """Log in with an access token. Raises SMTPAuthenticationError with the server's reason.
+
+    A refusal is a challenge with the reason, then an empty line of ours, then the refusal itself.
+    The library sends that line as well, and drops the reason.
+    """
+    if "xoauth2" not in smtp.server_auth_methods:
+        raise Misconfigured(
+            "the mail server takes no access tokens here (it offers no XOAUTH2): look at"
+            " smtp_host, smtp_port and smtp_tls"
+        )
+    answer = await smtp.execute_command(b"AUTH", b"XOAUTH2", initial_response(user, token))
+    said = ""
+    if answer.code == aiosmtplib.SMTPStatus.auth_continue:
+        said = reason_in(answer.message)
+        answer = await smtp.execute_command(b"")
+    if answer.code != aiosmtplib.SMTPStatus.auth_successful:
+        reason = f"{answer.message}; {said}" if said else answer.message
+        raise aiosmtplib.SMTPAuthenticationError(answer.code, reason)
 
 
 def _not_connected(where: str, error: Exception) -> Failure:

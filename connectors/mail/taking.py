@@ -1,9 +1,7 @@
 """From a mail's bytes to what the hub takes in: read, keep the files, say what could not be read.
 
 Files go into the blob store before the mail is delivered. If the process dies in between, the
-mail comes again with new blobs, and the first ones stay behind: they cannot be swept safely,
-because from here nobody can say whether the delivery in doubt was stored and names them. That
-costs the size of one mail for each such crash.
+mail comes again with new blobs, and the hub takes the first ones away some time later.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from msgspec.structs import replace
 
 from connectors.mail.parse_child import Task
 from connectors.mail.parsing import ParseError, Parser
-from connectors.mail.reading import Box, MailFile
+from connectors.mail.reading import MAX_MAIL_BYTES, Box, MailFile
 from connectors.mail.settings import MailSettings
 from hub import Clock, ConnectorContext, Incoming
 from normalizer.parts import Media
@@ -32,6 +30,21 @@ class Stub(msgspec.Struct, frozen=True, kw_only=True):
     internal_date: datetime | None
     beginning: bytes = b""  # of its first text
     beginning_headers: bytes = b""  # that part's own
+
+
+_FOLDER = b"X-Hub-Folder: "  # in front of the head of a kept mail; below, anybody may write it
+
+
+def kept(raw: bytes, folder: str) -> bytes:
+    """Return a mail that cannot be read now as it is kept, so that it can be read later."""
+    return _FOLDER + folder.encode("ascii") + b"\r\n" + raw
+
+
+def unkept(raw: bytes) -> tuple[bytes, str]:
+    """Return a mail and the folder it was kept with, "" for one that was not kept by the hub."""
+    line, _, rest = raw.partition(b"\r\n")
+    folder = line.removeprefix(_FOLDER) if line.startswith(_FOLDER) else b""
+    return (rest, folder.decode("ascii")) if folder in (b"inbox", b"sent") else (raw, "")
 
 
 class Taker:
@@ -83,7 +96,7 @@ class Taker:
         try:
             mail = await self._parser.read(task)
         except ParseError as error:
-            return Incoming(drafts=(), raw=task.raw, failed=str(error))
+            return Incoming(drafts=(), raw=kept(task.raw, task.box.folder), failed=str(error))
         if mail.own or not mail.drafts:
             log.debug("mail_passed", own=mail.own)
             return None
@@ -99,12 +112,14 @@ class Taker:
             reply_key=self.box.reply_key,
             instance=self.box.instance,
             folder=folder,
+            # Above its own bound only the head of a mail is fetched: what is here is to be read.
+            max_mail_bytes=max(self._settings.limits.mail_bytes, MAX_MAIL_BYTES),
         )
 
     async def _put(self, file: MailFile) -> str:
         media: Media = file.media
         metadata = {"kind": "mail", "name": media.name, "mime": media.mime}
-        return await self._context.blobs.put(file.data, metadata=metadata)
+        return await self._context.store_file(file.data, metadata)
 
 
 def instance_of(context: ConnectorContext) -> str:

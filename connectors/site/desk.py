@@ -164,7 +164,7 @@ class Desk:
         self._limiter.take(session.id, "message", "message_hour")
         draft = replace(
             draft,
-            parts=await self._uploads.resolved(session, draft.parts),
+            parts=await self._uploads.resolved(session, draft.parts, draft.key),
             reply_to=await self._if_reachable(lambda: self._replied_to(audience, draft), None),
             # An address has one thread. What a verified user says is said by the user, also
             # when the client named the thread in which the visitor spoke before the login.
@@ -231,7 +231,7 @@ class Desk:
         if self._age(entry) > self._settings.visitor_edit_s:
             raise SiteError("edit_window_passed", "this message can no longer be changed")
         self._limiter.take(session.id, "message", "message_hour")
-        parts = await self._uploads.resolved(session, parts)
+        parts = await self._uploads.resolved(session, parts, entry.client_id)
         await self._deliver(
             Amendment(
                 key=f"edit:{entry.id}:{entry.rev}:{digest(parts)}",

@@ -39,6 +39,7 @@ from normalizer.parts import (
     Link,
     Location,
     Media,
+    MediaState,
     QuickReplies,
     Text,
     Video,
@@ -239,6 +240,8 @@ def part_out(part: AnyPart, link: Callable[[int], str], index: int) -> dict[str,
 
 
 def _media_out(media: Media, url: str) -> dict[str, Any]:
+    # A visitor's own file can be fetched by the visitor while the hub still looks at it.
+    state = MediaState.READY if media.blob else media.state
     out: dict[str, Any] = {
         "url": url if media.blob else "",
         "mime": media.mime,
@@ -247,7 +250,7 @@ def _media_out(media: Media, url: str) -> dict[str, Any]:
         "w": media.width,
         "h": media.height,
         "duration_s": media.duration_s,
-        "state": str(media.state),
+        "state": str(state),
     }
     return {name: value for name, value in out.items() if value is not None}
 

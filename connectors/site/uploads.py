@@ -1,8 +1,9 @@
 """Files that visitors send, and the links by which files are fetched.
 
 ``POST /uploads`` names a file and answers with a signed link; ``PUT`` to it brings the bytes,
-which are looked at before anybody sees them; a message then names the upload. Downloads are
-links of ten minutes, bound to the thread.
+which are looked at before anybody sees them; a message then names the upload. From there it is
+the hub's: scanned, and a picture shown to agents as a copy without metadata. Downloads are links
+of ten minutes, bound to the thread.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class UploadDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id"
     width: int | None = None
     height: int | None = None
     used: bool = msgspec.field(default_factory=bool)  # a factory: the index needs the field
+    used_by: str = ""  # the message that named it: its bytes are that message's
     made_at: datetime
     expire_at: datetime
 
@@ -177,8 +179,8 @@ class Uploads:
             found = sniff(data, self._limits)
         if len(data) > max_bytes(found.kind, self._limits):
             raise SiteError("too_large", "the file is too large for what it is")
-        blob = await self._context.blobs.put(
-            data, metadata={"channel": "site", "account": self._account, "mime": found.mime}
+        blob = await self._context.store_file(
+            data, {"channel": "site", "account": self._account, "mime": found.mime}
         )
         return replace(
             doc,
@@ -200,16 +202,24 @@ class Uploads:
 
     # --- in messages ---------------------------------------------------------------------------
 
-    async def resolved(self, session: Session, parts: tuple[AnyPart, ...]) -> tuple[AnyPart, ...]:
-        """Return the parts with the media of the uploads they name. Raises :class:`SiteError`."""
+    async def resolved(
+        self, session: Session, parts: tuple[AnyPart, ...], message: str
+    ) -> tuple[AnyPart, ...]:
+        """Return the parts with the media of the uploads they name. Raises :class:`SiteError`.
+
+        ``message`` is the id that the client gave the message. Its files are pending: the hub
+        looks at them before agents see them.
+        """
         done: list[AnyPart] = []
         for part in parts:
             if isinstance(part, Image | Audio | Video | File):
-                part = await self._resolved(session, part)
+                part = await self._resolved(session, part, message)
             done.append(part)
         return tuple(done)
 
-    async def _resolved(self, session: Session, part: Image | Audio | Video | File) -> AnyPart:
+    async def _resolved(
+        self, session: Session, part: Image | Audio | Video | File, message: str
+    ) -> AnyPart:
         doc = await self._table.get(part.media.vendor_ref or "")
         if doc is None or not self._may_use(session, doc):
             raise SiteError("upload_rejected", "there is no such upload of yours")
@@ -219,20 +229,34 @@ class Uploads:
             if doc.made_at + LINK_LIFE < self._clock.now():
                 raise SiteError("upload_expired", "begin the upload again")
             raise SiteError("upload_rejected", "the bytes of this upload have not arrived")
-        if not doc.used:
-            await self._table.swap(replace(doc, used=True), {"state": "ready"})
         media = Media(
             mime=doc.mime,
             size=doc.size,
             name=doc.name,
-            blob=doc.blob,
+            blob=await self._blob_for(doc, message),
             sha256=doc.sha256,
             width=doc.width,
             height=doc.height,
-            state=MediaState.READY,
+            state=MediaState.PENDING,
         )
         # The part is what the bytes are, whatever the client called it.
         return _MEDIA_PARTS[doc.kind](media=media)
+
+    async def _blob_for(self, doc: UploadDoc, message: str) -> str:
+        """Return the blob that ``message`` may name: one message's bytes are no other's."""
+        if not doc.used:
+            mine = replace(doc, used=True, used_by=message)
+            if await self._table.swap(mine, {"state": "ready", "used": False}):
+                return doc.blob
+            doc = await self._table.get(doc.id) or replace(doc, state="rejected")
+        if doc.state != "ready":
+            raise SiteError("upload_expired", "begin the upload again")
+        if doc.used_by == message:
+            return doc.blob
+        metadata = await self._context.blobs.metadata(doc.blob)
+        if metadata is None:  # the hub made its own copy of it, and has taken it away
+            raise SiteError("upload_expired", "this file was sent before: begin the upload again")
+        return await self._context.store_file(self._context.blobs.stream(doc.blob), metadata)
 
     def _may_use(self, session: Session, doc: UploadDoc) -> bool:
         visitor = self._context.address_id(self._visitors.visitor_address(session.id))
@@ -245,12 +269,20 @@ class Uploads:
             sort=[("made_at", 1)],
             limit=500,
         )
-        mine = [doc for doc in old if doc.account == self._account]
-        for doc in mine:
-            if doc.blob:
-                await self._context.blobs.delete(doc.blob)
-            await self._table.delete({"_id": doc.id})
-        return len(mine)
+        gone = 0
+        for doc in old:
+            if doc.account == self._account and await self._withdrawn(doc):
+                if doc.blob:
+                    await self._context.blobs.delete(doc.blob)
+                gone += await self._table.delete({"_id": doc.id, "used": False})
+        return gone
+
+    async def _withdrawn(self, doc: UploadDoc) -> bool:
+        """Make an upload one that no message can name any more; False if one did just now."""
+        if doc.state == "rejected":
+            return True
+        over = replace(doc, state="rejected", reason="it was not sent for a day: begin it again")
+        return await self._table.swap(over, {"state": doc.state, "used": False})
 
     # --- going out -----------------------------------------------------------------------------
 

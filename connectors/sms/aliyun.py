@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from connectors.sms.calling import post_json
-from connectors.sms.pushes import REPORT, UP, PushGuard, field, items_of, named
+from connectors.sms.pushes import REPORT, UP, field
 from connectors.sms.senders import number_of
 from connectors.sms.settings import AliyunSettings, SmsSettings
 from connectors.sms.signing import acs3_headers, acs3_query
@@ -23,15 +23,15 @@ from connectors.sms.templated import (
     TemplatedProvider,
     beijing_time,
     digest,
+    draft_of,
     failure,
-    wrote,
+    receipt,
 )
-from hub import Account, Clock, ConnectorContext, Outgoing, Sample, Verified
+from hub import Account, Clock, ConnectorContext, Outgoing, Sample
 from normalizer.addresses import parse_address
-from normalizer.drafts import AnyDraft, DeliveryState, Receipt, Target
+from normalizer.drafts import AnyDraft
 from normalizer.outcomes import (
     Accepted,
-    Failure,
     Misconfigured,
     OutcomeUnknown,
     RateLimited,
@@ -71,26 +71,22 @@ CODES: dict[str, Meaning] = {
 class AliyunProvider(TemplatedProvider):
     """One Aliyun account."""
 
+    names = "biz_id"
     acknowledgement = '{"code":0,"msg":"接收成功"}'.encode()
 
     def __init__(
         self, account: Account[SmsSettings], settings: AliyunSettings, context: ConnectorContext
     ) -> None:
-        super().__init__(account, context)
+        super().__init__(account, settings, context)
         self._settings = settings
-        self.guard = PushGuard(settings.push_secrets, settings.allowed_ips)
-        self.known = settings.templates
 
     # --- in --------------------------------------------------------------------------------------
 
-    def parse_inbound(self, verified: Verified) -> Sequence[AnyDraft]:
-        return [self._wrote(item) for item in items_of(verified)]
-
-    def _wrote(self, item: dict[str, object]) -> AnyDraft:
+    def wrote(self, item: dict[str, object]) -> AnyDraft:
         number, text = field(item, "phone_number"), field(item, "content")
         to, sent = field(item, "dest_code"), field(item, "send_time")
         ident = field(item, "sequence_id")
-        return wrote(
+        return draft_of(
             self.account,
             key=f"aliyun:{ident or digest(number, sent, text, to)}",
             number=number,
@@ -100,23 +96,16 @@ class AliyunProvider(TemplatedProvider):
             vendor_id=ident,
         )
 
-    def parse_status(self, verified: Verified) -> Sequence[AnyDraft]:
-        found = []
-        for item in named(items_of(verified), "biz_id"):
-            ident, number = field(item, "biz_id"), field(item, "phone_number")
-            arrived = field(item, "success").lower() == "true"
-            code = field(item, "err_code")
-            found.append(
-                Receipt(
-                    key=f"aliyun:{ident}:{number}",
-                    at=beijing_time(field(item, "report_time")),
-                    target=Target(vendor_id=ident),
-                    state=DeliveryState.DELIVERED if arrived else DeliveryState.FAILED,
-                    code="" if arrived else code,
-                    reason="" if arrived else field(item, "err_msg"),
-                )
-            )
-        return found
+    def became(self, item: dict[str, object]) -> AnyDraft:
+        ident, number = field(item, "biz_id"), field(item, "phone_number")
+        return receipt(
+            f"aliyun:{ident}:{number}",
+            ident,
+            at=beijing_time(field(item, "report_time")),
+            arrived=field(item, "success").lower() == "true",
+            code=field(item, "err_code"),
+            reason=field(item, "err_msg"),
+        )
 
     # --- out -------------------------------------------------------------------------------------
 
@@ -160,12 +149,8 @@ class AliyunProvider(TemplatedProvider):
             return told
         raise failure(CODES, code, str(told.get("Message", "")), status=status)
 
-    async def check(self) -> Sequence[str]:
-        try:
-            await self._call("QuerySmsTemplateList", {"PageIndex": "1", "PageSize": "1"})
-        except Failure as error:
-            return (error.reason,)
-        return ()
+    async def try_credentials(self) -> None:
+        await self._call("QuerySmsTemplateList", {"PageIndex": "1", "PageSize": "1"})
 
     def samples(self, clock: Clock) -> Sequence[Sample]:
         now = "2026-03-02 17:20:00"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
@@ -10,12 +11,22 @@ import msgspec
 
 from connectors.sms import keywords
 from connectors.sms.provider import REACHES, Provider
-from connectors.sms.pushes import REPORT, PushGuard
+from connectors.sms.pushes import REPORT, PushGuard, items_of, named
 from connectors.sms.senders import sender_address
-from connectors.sms.settings import SmsSettings, SmsTemplate
-from hub import Account, Answer, Clock, Outgoing, Request, Sample, Template, Verified
+from connectors.sms.settings import AliyunSettings, SmsSettings, SmsTemplate, TencentSettings
+from hub import (
+    Account,
+    Answer,
+    Clock,
+    ConnectorContext,
+    Outgoing,
+    Request,
+    Sample,
+    Template,
+    Verified,
+)
 from normalizer.capabilities import Capabilities
-from normalizer.drafts import AnyDraft, Event, Message
+from normalizer.drafts import AnyDraft, DeliveryState, Event, Message, Receipt, Target
 from normalizer.outcomes import (
     Failure,
     OutcomeUnknown,
@@ -45,9 +56,30 @@ class TemplatedProvider(Provider):
     """Unsigned pushes in, approved templates out."""
 
     capabilities = CAPABILITIES
-    guard: PushGuard
-    known: Sequence[SmsTemplate]
     acknowledgement: bytes
+    names: str  # the field of a receipt that says of which message it is
+
+    def __init__(
+        self,
+        account: Account[SmsSettings],
+        settings: AliyunSettings | TencentSettings,
+        context: ConnectorContext,
+    ) -> None:
+        super().__init__(account, context)
+        self.guard = PushGuard(settings.push_secrets, settings.allowed_ips)
+        self.known = settings.templates
+
+    @abc.abstractmethod
+    def wrote(self, item: dict[str, object]) -> AnyDraft:
+        """Return what one item of a push says that somebody wrote."""
+
+    @abc.abstractmethod
+    def became(self, item: dict[str, object]) -> AnyDraft:
+        """Return what one item of a push says that became of a message."""
+
+    @abc.abstractmethod
+    async def try_credentials(self) -> None:
+        """Ask for something that sends nothing, or raise a failure."""
 
     def lacks(self) -> Sequence[str]:
         return self.guard.lacks()
@@ -57,6 +89,19 @@ class TemplatedProvider(Provider):
 
     def is_status(self, verified: Verified) -> bool:
         return verified.facts.get("kind") == REPORT
+
+    def parse_inbound(self, verified: Verified) -> Sequence[AnyDraft]:
+        return [self.wrote(item) for item in items_of(verified)]
+
+    def parse_status(self, verified: Verified) -> Sequence[AnyDraft]:
+        return [self.became(item) for item in named(items_of(verified), self.names)]
+
+    async def check(self) -> Sequence[str]:
+        try:
+            await self.try_credentials()
+        except Failure as error:
+            return (error.reason,)
+        return ()
 
     def answer(self, verified: Verified) -> Answer:
         return Answer(body=self.acknowledgement, content_type="application/json; charset=utf-8")
@@ -128,7 +173,7 @@ class TemplatedProvider(Provider):
         )
 
 
-def wrote(
+def draft_of(
     account: Account[SmsSettings],
     *,
     key: str,
@@ -167,6 +212,20 @@ def wrote(
         thread=to,
         vendor_ids=ids,
         data={"to": to} if to else {},
+    )
+
+
+def receipt(
+    key: str, ident: str, *, at: datetime | None, arrived: bool, code: str, reason: str
+) -> Receipt:
+    """Return what a delivery report says; why it failed is told of a failed one only."""
+    return Receipt(
+        key=key,
+        at=at,
+        target=Target(vendor_id=ident),
+        state=DeliveryState.DELIVERED if arrived else DeliveryState.FAILED,
+        code="" if arrived else code,
+        reason="" if arrived else reason,
     )
 
 

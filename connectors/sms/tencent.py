@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from connectors.sms.calling import post_json
-from connectors.sms.pushes import REPORT, UP, PushGuard, field, items_of, named
+from connectors.sms.pushes import REPORT, UP, field
 from connectors.sms.senders import number_of
 from connectors.sms.settings import SmsSettings, TencentSettings
 from connectors.sms.signing import tc3_headers
@@ -22,15 +22,15 @@ from connectors.sms.templated import (
     TemplatedProvider,
     beijing_time,
     digest,
+    draft_of,
     failure,
-    wrote,
+    receipt,
 )
-from hub import Account, Clock, ConnectorContext, Outgoing, Sample, Verified
+from hub import Account, Clock, ConnectorContext, Outgoing, Sample
 from normalizer.addresses import parse_address
-from normalizer.drafts import AnyDraft, DeliveryState, Receipt, Target
+from normalizer.drafts import AnyDraft
 from normalizer.outcomes import (
     Accepted,
-    Failure,
     Misconfigured,
     OutcomeUnknown,
     RateLimited,
@@ -64,25 +64,21 @@ CODES: dict[str, Meaning] = {
 class TencentProvider(TemplatedProvider):
     """One application of one Tencent Cloud account."""
 
+    names = "sid"
     acknowledgement = b'{"result":0,"errmsg":"OK"}'
 
     def __init__(
         self, account: Account[SmsSettings], settings: TencentSettings, context: ConnectorContext
     ) -> None:
-        super().__init__(account, context)
+        super().__init__(account, settings, context)
         self._settings = settings
-        self.guard = PushGuard(settings.push_secrets, settings.allowed_ips)
-        self.known = settings.templates
 
     # --- in --------------------------------------------------------------------------------------
 
-    def parse_inbound(self, verified: Verified) -> Sequence[AnyDraft]:
-        return [self._wrote(item) for item in items_of(verified)]
-
-    def _wrote(self, item: dict[str, object]) -> AnyDraft:
+    def wrote(self, item: dict[str, object]) -> AnyDraft:
         mobile, text = field(item, "mobile"), field(item, "text")
         extend, sent = field(item, "extend"), field(item, "time")
-        return wrote(
+        return draft_of(
             self.account,
             key=f"tencent:{digest(mobile, sent, text, extend)}",
             number=_number(field(item, "nationcode"), mobile),
@@ -91,22 +87,16 @@ class TencentProvider(TemplatedProvider):
             at=_unix_time(sent),
         )
 
-    def parse_status(self, verified: Verified) -> Sequence[AnyDraft]:
-        found = []
-        for item in named(items_of(verified), "sid"):
-            ident, mobile = field(item, "sid"), field(item, "mobile")
-            arrived = field(item, "report_status").upper() == "SUCCESS"
-            found.append(
-                Receipt(
-                    key=f"tencent:{ident}:{mobile}",
-                    at=beijing_time(field(item, "user_receive_time")),
-                    target=Target(vendor_id=ident),
-                    state=DeliveryState.DELIVERED if arrived else DeliveryState.FAILED,
-                    code="" if arrived else field(item, "errmsg"),
-                    reason="" if arrived else field(item, "description"),
-                )
-            )
-        return found
+    def became(self, item: dict[str, object]) -> AnyDraft:
+        ident, mobile = field(item, "sid"), field(item, "mobile")
+        return receipt(
+            f"tencent:{ident}:{mobile}",
+            ident,
+            at=beijing_time(field(item, "user_receive_time")),
+            arrived=field(item, "report_status").upper() == "SUCCESS",
+            code=field(item, "errmsg"),
+            reason=field(item, "description"),
+        )
 
     # --- out -------------------------------------------------------------------------------------
 
@@ -162,12 +152,8 @@ class TencentProvider(TemplatedProvider):
             raise failure(CODES, str(status), "", status=status)
         return said
 
-    async def check(self) -> Sequence[str]:
-        try:
-            await self._call("DescribeSmsTemplateList", {"International": 0, "Limit": 1})
-        except Failure as error:
-            return (error.reason,)
-        return ()
+    async def try_credentials(self) -> None:
+        await self._call("DescribeSmsTemplateList", {"International": 0, "Limit": 1})
 
     def samples(self, clock: Clock) -> Sequence[Sample]:
         up = {

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import os
 from datetime import UTC, datetime
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hub import ConnectorContext, StoreError
 from normalizer.outcomes import Temporary
 
 STATE = "access_token"
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-_NONCE = 12
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +41,6 @@ class TokenState:
 
     def __init__(self, context: ConnectorContext) -> None:
         self._context = context
-        self._cipher = AESGCM(context.secret("access_token"))
 
     async def load(self) -> tuple[Kept, int]:
         try:
@@ -67,16 +60,13 @@ class TokenState:
             raise Temporary(f"the access token cannot be kept: {error}") from error
 
     def sealed(self, token: str) -> str:
-        nonce = os.urandom(_NONCE)
-        return base64.b64encode(nonce + self._cipher.encrypt(nonce, token.encode(), None)).decode()
+        return self._context.seal(STATE, token)
 
     def opened(self, kept: Kept) -> Token | None:
         if not kept.sealed:
             return None
-        try:
-            sealed = base64.b64decode(kept.sealed)
-            value = self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], None).decode()
-        except (InvalidTag, binascii.Error, ValueError):
+        value = self._context.unseal(STATE, kept.sealed)
+        if value is None:
             self._context.log.warning("token_state_unreadable")
             return None
         return Token(value=value, renew_at=kept.renew_at, expires_at=kept.expires_at)

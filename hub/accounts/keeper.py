@@ -65,6 +65,7 @@ class AccountKeeper:
         if self._clock.monotonic() - self._listened_at >= SILENCE_EVERY_S:
             self._listened_at = self._clock.monotonic()
             await self._silence.look()
+            await self._overview.keep_heard()
         await self._teller.look(await self._overview.read())
 
     async def _leads(self) -> bool:

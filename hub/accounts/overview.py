@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from hub.accounts.reports import living_reports
+from hub.accounts.reports import Report, living_reports
 from hub.accounts.states import SEVERITY, AccountState, StateName, States
 from hub.accounts.switches import Switches
 from hub.documents import State
@@ -19,6 +19,8 @@ from hub.store.interface import Store, StoreError
 log = structlog.get_logger(__name__)
 
 SILENCES = "accounts/silences"
+HEARD = "accounts/heard"  # when each account brought something last
+MOST_REPORTS = 500
 LOOK_S = 2.0
 READ_S = 1.0
 
@@ -48,6 +50,8 @@ class Overview:
         self._owner = owner
         self.seen: Sequence[AccountState] = ()  # what processes said when it was read last
         self.last: Sequence[AccountState] = ()  # the same, completed: what is shown
+        self._heard: dict[str, datetime] | None = None  # also of processes that have gone
+        self._kept: dict[str, datetime] = {}
 
     async def watch(self) -> None:
         """Keep ``last`` and the switches up to date, for ever, in every process."""
@@ -65,14 +69,40 @@ class Overview:
             async with asyncio.timeout(READ_S):
                 reports = await living_reports(self._store)
                 silences = await self.silences()
+                if self._heard is None:
+                    self._heard = await self._heard_before()
         except (StoreError, TimeoutError) as error:
             log.debug("accounts_of_others_unknown", reason=str(error))
             reports, silences = [], {}
         own = self._states.all()
         others = [each for each in reports if each.id != self._owner]
         self.seen = merge([own, *(report.states for report in others)])
+        if self._heard is not None:
+            _note(self._heard, self.seen)
         self.last = [self._completed(each, silences) for each in self.seen]
         return list(self.last)
+
+    async def _heard_before(self) -> dict[str, datetime]:
+        """Return when accounts brought something, as far as anybody has told: a restart is none."""
+        held = await self._state.get(HEARD)
+        heard = msgspec.convert(held.value, dict[str, datetime]) if held is not None else {}
+        for report in await self._store.table(Report).find({}, limit=MOST_REPORTS):
+            _note(heard, report.states)
+        return heard
+
+    async def keep_heard(self) -> None:
+        """Keep it for processes to come, if there is news. Raises StoreError."""
+        if not self._heard or self._heard == self._kept:
+            return
+        held = await self._state.get(HEARD)
+        rev = held.rev if held is not None else 0
+        doc = State(id=HEARD, value=dict(self._heard), rev=rev + 1)
+        if held is None:
+            kept = not await self._state.insert([doc])
+        else:
+            kept = await self._state.swap(doc, {"rev": rev})
+        if kept:
+            self._kept = dict(self._heard)
 
     async def silences(self) -> dict[str, Silence]:
         """Return the accounts that have been silent for too long."""
@@ -83,6 +113,8 @@ class Overview:
         """Add what no process can see for itself."""
         if state.kind != "account":
             return state
+        if state.last_message_at is None and self._heard is not None:
+            state = replace(state, last_message_at=self._heard.get(state.name))
         pause = self._switches.pause_of(state.name)
         if pause is not None:
             kept = self._switches.value(state.name, "inbound") == "store-only"
@@ -109,6 +141,14 @@ def _no_better(state: AccountState, name: StateName, reason: str, since: datetim
     if SEVERITY[state.state] >= SEVERITY[name]:
         return state
     return replace(state, state=name, reason=reason, since=since)
+
+
+def _note(heard: dict[str, datetime], states: Iterable[AccountState]) -> None:
+    """Take down when accounts brought something last."""
+    for each in states:
+        if each.kind == "account" and each.last_message_at is not None:
+            known = heard.get(each.name, each.last_message_at)
+            heard[each.name] = max(known, each.last_message_at)
 
 
 def merge(views: Iterable[Sequence[AccountState]]) -> list[AccountState]:

@@ -58,6 +58,11 @@ class Switches:
         everything = self.value("all", "outbound") == "on"
         return everything and self.value(f"{channel}:{account}", "outbound") == "on"
 
+    def outbound_off(self) -> list[str]:
+        """Return the accounts by which nothing may leave."""
+        names = [name for name in {**self._configured, **self._set} if name != "all"]
+        return [name for name in names if not self.outbound_on(*name.split(":", 1))]
+
     def inbound(self, channel: str, account: str) -> str:
         return self.value(f"{channel}:{account}", "inbound")
 

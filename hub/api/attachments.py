@@ -6,13 +6,11 @@ is handed out as a download that no browser interprets.
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import hmac
 from collections.abc import AsyncIterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import msgspec
@@ -23,12 +21,10 @@ from hub.api.access import PUBLIC
 from hub.api.bodies import PATH_IDS, Input, answer, idempotency_key, path_id, read_json, read_query
 from hub.api.keys import ApiKey
 from hub.api.openapi import operation
-from hub.api.parts import ATTACHMENT
 from hub.api.people import People
+from hub.api.uploads import Uploads
 from hub.api.views import View
-from hub.documents import Doc, Index
 from hub.inbox_writer import Overloaded
-from hub.media.sniffing import sniff
 from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
 from hub.signed_links import link_signature, signed_link
@@ -42,20 +38,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 25 * 1024 * 1024
 AT_ONCE_BYTES = 8 * MAX_BYTES  # of all uploads that are being read together
-UPLOADS_KEPT = timedelta(days=7)
 LINK_MINUTES = 60
 RAW = "raw"  # ``kind`` of vendors' requests, which are no attachments
-
-
-class UploadDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id": "_id"}):
-    """What an Idempotency-Key uploaded, so that a repetition is answered alike."""
-
-    collection: ClassVar[str] = "uploads"
-    indexes: ClassVar[tuple[Index, ...]] = (Index((("expire_at", 1),), expires=True),)
-
-    digest: str
-    blob: str
-    expire_at: datetime
 
 
 class UploadQuery(Input, frozen=True, kw_only=True):
@@ -103,11 +87,11 @@ class SignedLink(View, frozen=True, kw_only=True):
 
 
 class Attachments:
-    def __init__(self, hub: Running, people: People) -> None:
+    def __init__(self, hub: Running, people: People, uploads: Uploads) -> None:
         self._hub = hub
         self._people = people
         self._blobs = hub.store.blobs
-        self._uploads = hub.store.table(UploadDoc)
+        self._uploads = uploads
         self._reading = 0
 
     def routes(self) -> list[PluginRoute]:
@@ -174,7 +158,8 @@ class Attachments:
         key = idempotency_key(request)
         with self._room(request.content_length):
             data = await self._read(request)
-            view = await self._kept(caller, key, data, query.name)
+            blob, known = await self._uploads.keep(caller, key, data, query.name)
+        view = _view(blob, known)
         return answer(view, 201, {"Location": f"/api/v1/attachments/{view.id}"})
 
     @contextmanager
@@ -199,39 +184,6 @@ class Attachments:
         if not data:
             raise Refusal("bad-request", "the body is the file itself, and it is empty", 422)
         return data
-
-    async def _kept(self, caller: ApiKey, key: str, data: bytes, name: str) -> AttachmentView:
-        """Store the bytes once for the caller's key."""
-        sha256, mime = await asyncio.to_thread(_looked_at, data)
-        ident = self._hub.key.hashed("upl", f"{caller.id}|{key}")
-        digest = f"{sha256}|{name}"
-        before = await self._uploads.get(ident)
-        if before is None:
-            blob = await self._blobs.put(
-                data,
-                metadata={
-                    "kind": ATTACHMENT,
-                    "by": caller.id,
-                    "name": file_name(name) if name else "",
-                    "mime": mime,
-                    "size": len(data),
-                    "sha256": sha256,
-                },
-            )
-            expire_at = self._hub.clock.now() + UPLOADS_KEPT
-            mine = UploadDoc(id=ident, digest=digest, blob=blob, expire_at=expire_at)
-            if not await self._uploads.insert([mine]):
-                return _view(blob, await self._blobs.metadata(blob) or {})
-            await self._blobs.delete(blob)  # the same request was faster by another connection
-            before = await self._uploads.get(ident)
-        if before is None or before.digest != digest:
-            raise Refusal(
-                "idempotency-conflict", "this Idempotency-Key was used for another upload", 409
-            )
-        metadata = await self._blobs.metadata(before.blob)
-        if metadata is None:
-            raise Refusal("idempotency-conflict", "what this key uploaded was erased since", 409)
-        return _view(before.blob, metadata)
 
     # --- down ------------------------------------------------------------------------------------
 
@@ -308,11 +260,6 @@ def _bytes(summary: str, query: type[msgspec.Struct], problems: tuple[int, ...])
     told = operation(summary, tag="attachments", query=query, problems=(*problems, 410))
     told["responses"]["200"]["content"] = {"*/*": {"schema": {}}}
     return told
-
-
-def _looked_at(data: bytes) -> tuple[str, str]:
-    """Return the SHA-256 (hex) and the type that the bytes themselves tell."""
-    return hashlib.sha256(data).hexdigest(), sniff(data)
 
 
 def _view(blob: str, metadata: Mapping[str, Any]) -> AttachmentView:

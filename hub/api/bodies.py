@@ -41,6 +41,14 @@ PATH_IDS = {
     "backend": r"^[a-z0-9][a-z0-9_-]{0,31}$",
     "thing": f"^(in|ent|job|evt)_{_BODY}$",
 }
+# What people call it, and how its id begins, where the name in the path does not say so.
+_SAID = {
+    "operation": ("operation", "op_..."),
+    "letter": ("dead letter", "ded_..."),
+    "account": ("account", "wechat:shop"),
+    "backend": ("backend", "desk"),
+    "thing": ("item, entry, job or event", "in_..., ent_..., job_... or evt_..."),
+}
 _IDS = {name: re.compile(pattern) for name, pattern in PATH_IDS.items()}
 
 
@@ -52,7 +60,9 @@ def path_id(request: web.Request, name: str) -> str:
     """Return an id from the path; what cannot be one is not there."""
     ident = request.match_info[name]
     if not _IDS[name].fullmatch(ident):
-        raise Refusal("not-found", f"this is no id of a {name}", 404)
+        what, form = _SAID.get(name, (name, f"{PATH_IDS[name][1:5]}..."))
+        article = "an" if what[0] in "aeio" else "a"
+        raise Refusal("not-found", f"this is no id of {article} {what}: one is like {form}", 404)
     return ident
 
 

@@ -31,7 +31,7 @@ BODY_SHOWN = 64 * 1024
 
 class DeadLettersQuery(Input, frozen=True, kw_only=True):
     state: Literal["open", "redriven", "settled"] = "open"
-    kind: Annotated[str, Meta(max_length=20, description="inbox or job")] = ""
+    kind: Annotated[str, Meta(max_length=20, description="inbox, parse or job")] = ""
     cursor: CursorText = ""
     limit: Limit = 50
 
@@ -94,6 +94,7 @@ class DeadLetters:
             hub.key,
             hub.clock,
             lambda channel, account: hub.connectors.get((channel, account)),
+            hub.backends,
         )
 
     def routes(self) -> list[PluginRoute]:
@@ -198,7 +199,7 @@ class DeadLetters:
     async def settle(self, request: web.Request) -> web.Response:
         letter = await self._letter(request)
         wanted = await read_json(request, SettleInput)
-        job = await settleable(self._hub.store, letter)
+        job = await settleable(self._hub.store, letter, wanted.outcome)
         ran = await self._commands.run(request, "settle", settle_args(job, wanted.outcome))
         if ran.result is None:
             return answer(_view(letter), 202)

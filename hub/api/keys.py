@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from hub.clock import Clock
 from hub.documents import Doc
+from hub.feed.patterns import wrong_pattern
 from hub.ids import new_id
 from hub.store.interface import Store, StoreError
 
@@ -47,7 +48,7 @@ SCOPES: dict[str, str] = {
     "imports:write": "Take an import back.",
     "erase:write": "Erase a customer for good.",
     "feed:read": "Read the feed; `feed:read:` and a pattern (`message.*`) for these types only.",
-    "feed:write": "Manage the feed's push endpoints and consumers.",
+    "feed:write": "Delete the feed's consumers.",
     "keys:read": "List API keys.",
     "keys:write": "Make and revoke API keys.",
     "desk:read": "Read the built-in desk's tickets.",
@@ -153,6 +154,9 @@ def _check_scopes(scopes: Sequence[str], more: Collection[str] | None) -> None:
     if not scopes:
         raise ValueError("a key needs at least one scope")
     for scope in scopes:
+        types = scope.removeprefix("feed:read:")
+        if types != scope and (wrong := wrong_pattern(types)):
+            raise ValueError(f"the scope {scope} would let nothing be read: {wrong}")
         if scope in SCOPES or _FEED_TYPES.match(scope) or (more is not None and scope in more):
             continue
         plugins = more is None and _SCOPE.match(scope) and scope.partition(":")[0] not in _AREAS

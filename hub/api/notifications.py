@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from aiohttp import web
 from msgspec import Meta
+from msgspec.structs import replace
 
-from hub.api.bodies import PATH_IDS, Input, answer, moment, path_id, read_json
+from hub.api.bodies import PATH_IDS, Input, answer, idempotency_key, moment, path_id, read_json
 from hub.api.keys import ApiKey
 from hub.api.openapi import operation
 from hub.api.operations import Commands
 from hub.api.parts import Line, PartsInput, command_parts
 from hub.api.people import People
+from hub.api.uploads import Uploads
 from hub.api.views import EntryView, View, entry_view
-from hub.documents import AddressDoc, Entry, Notice
+from hub.documents import AddressDoc, Entry, Job, Notice
 from hub.notifications import NOTIFICATION
 from hub.planning.commands import command_entry_id
 from hub.planning.rules import Refusal
@@ -110,10 +112,11 @@ class Cancelled(View, frozen=True, kw_only=True):
 
 
 class Notifications:
-    def __init__(self, hub: Running, people: People, commands: Commands) -> None:
+    def __init__(self, hub: Running, people: People, commands: Commands, uploads: Uploads) -> None:
         self._hub = hub
         self._people = people
         self._commands = commands
+        self._uploads = uploads
 
     def routes(self) -> list[PluginRoute]:
         notify = operation(
@@ -159,7 +162,9 @@ class Notifications:
     async def notify(self, request: web.Request) -> web.Response:
         caller: ApiKey = request["api_key"]
         wanted = await read_json(request, NotificationInput)
-        ran = await self._commands.run(request, "notify", await self._arguments(caller, wanted))
+        key = idempotency_key(request)
+        args = await self._arguments(caller, wanted, key)
+        ran = await self._commands.run(request, "notify", args, key_in_body=key)
         made = command_entry_id(self._hub.key, ran.key)
         entry = notice = None
         if ran.result is not None:
@@ -174,10 +179,12 @@ class Notifications:
         )
         return answer(accepted, 202, {"Location": f"/api/v1/entries/{made}"})
 
-    async def _arguments(self, caller: ApiKey, wanted: NotificationInput) -> dict[str, Any]:
+    async def _arguments(
+        self, caller: ApiKey, wanted: NotificationInput, key: str
+    ) -> dict[str, Any]:
         args: dict[str, Any] = {
             "purpose": wanted.purpose,
-            "parts": await command_parts(wanted.parts, self._hub.store.blobs, caller),
+            "parts": await command_parts(wanted.parts, self._uploads, caller, key),
             "respect_quiet_hours": wanted.respect_quiet_hours,
             **await self._whom(caller, wanted),
         }
@@ -194,14 +201,15 @@ class Notifications:
     async def _whom(self, caller: ApiKey, wanted: NotificationInput) -> dict[str, Any]:
         """Return who is told and by which account, as far as it has to be said.
 
-        What is returned for an address follows from the request alone, so that its repetition
-        under the same Idempotency-Key is the same, though the address is known by then.
+        What is returned follows from the request alone, as far as can be, so that its repetition
+        under the same Idempotency-Key is the same, though the address is known by then, or the
+        customer was merged.
         """
         channel, account = self._account(wanted.channel)
         whom: dict[str, Any] = {}
         if wanted.customer is not None:
             person = await self._people.find(caller, wanted.customer)
-            whom["customer"] = person.customer.id
+            whom["customer"] = wanted.customer
         elif not wanted.address:
             raise Refusal("bad-request", "name a customer or an address", 422)
         if wanted.address:
@@ -286,9 +294,23 @@ class Notifications:
         if entry.event != NOTIFICATION:
             raise Refusal("not-found", f"{entry.id} is no notification", 404)
         ran = await self._commands.run(request, "cancel_notification", {"entry": entry.id})
+        if ran.result is not None:
+            await self._end_now(entry.id)
         cancelled = Cancelled(
             operation=ran.operation,
             state="pending" if ran.result is None else "done",
             entry=entry_view(await self._people.entry(caller, entry.id)),
         )
         return answer(cancelled, 202 if ran.result is None else 200)
+
+    async def _end_now(self, entry: str) -> None:
+        """Let the workers see at once that it was cancelled, and not only when it is due.
+
+        They alone decide: one that is leaving at this moment is not touched.
+        """
+        jobs = self._hub.store.table(Job)
+        job = await jobs.get(self._hub.key.hashed("job", f"{entry}|send"))
+        now = self._hub.clock.now()
+        if job is not None and job.live and job.state == "ready" and job.due_at > now:
+            expect = {"live": True, "state": "ready", "lease": job.lease or None}
+            await jobs.swap(replace(job, due_at=now), expect)

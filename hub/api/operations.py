@@ -48,12 +48,17 @@ class Commands:
         """
         self._hub.overload.admit_write()
         caller: ApiKey = request["api_key"]
-        key = f"api|{caller.id}|{idempotency_key(request, key_in_body)}"
+        key = command_key(caller, idempotency_key(request, key_in_body))
         told = await self._hub.services.run_command(name, args, key=key, actor=caller.actor)
         if told["state"] == "refused":
             raise Refusal(told["error"], told["detail"], told["status"], **told["result"])
         result = told["result"] if told["state"] == "done" else None
         return Ran(operation=told["operation"], key=key, result=result)
+
+
+def command_key(caller: ApiKey, key: str) -> str:
+    """Return the command's own key, from the caller's Idempotency-Key."""
+    return f"api|{caller.id}|{key}"
 
 
 def pending(ran: Ran) -> OperationView:

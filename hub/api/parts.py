@@ -13,14 +13,12 @@ from msgspec import Meta
 
 from hub.api.bodies import PATH_IDS, Input
 from hub.api.keys import ApiKey
-from hub.planning.rules import Refusal
-from hub.store.interface import BlobStore
+from hub.api.uploads import Uploads
 
 Line = Annotated[str, Meta(max_length=500)]
 Words = Annotated[str, Meta(max_length=20_000)]
 Url = Annotated[str, Meta(max_length=4_000)]
 BlobId = Annotated[str, Meta(pattern=PATH_IDS["attachment"])]
-ATTACHMENT = "attachment"  # ``kind`` in the metadata of what was uploaded through the API
 
 
 class PartInput(Input, tag_field="type", frozen=True, kw_only=True):
@@ -111,35 +109,37 @@ PartsInput = Annotated[list[AnyPartInput], Meta(max_length=20)]
 
 
 async def command_parts(
-    parts: list[AnyPartInput], blobs: BlobStore, caller: ApiKey
+    parts: list[AnyPartInput], uploads: Uploads, caller: ApiKey, key: str
 ) -> list[dict[str, Any]]:
     """Return the parts as a command takes them, with what is known of their attachments.
 
+    ``key`` is the Idempotency-Key of the request: under it the same blobs are named again.
     Raises Refusal(422) for an attachment that is not there, or not the caller's.
     """
-    return [await _with_media(msgspec.to_builtins(part), blobs, caller) for part in parts]
+    return [await _with_media(msgspec.to_builtins(part), uploads, caller, key) for part in parts]
 
 
-async def _with_media(part: dict[str, Any], blobs: BlobStore, caller: ApiKey) -> dict[str, Any]:
+async def _with_media(
+    part: dict[str, Any], uploads: Uploads, caller: ApiKey, key: str
+) -> dict[str, Any]:
     for member in ("media", "image"):
         media = part.get(member)
         if media is not None:
-            part[member] = await _media(media, blobs, caller)
+            part[member] = await _media(media, uploads, caller, key)
     return part
 
 
-async def _media(media: dict[str, Any], blobs: BlobStore, caller: ApiKey) -> dict[str, Any]:
-    known = await blobs.metadata(media["blob"])
-    foreign = known is None or known.get("kind") != ATTACHMENT
-    if known is None or foreign or (caller.limited and known.get("by") != caller.id):
-        raise Refusal(
-            "bad-request", f"there is no attachment {media['blob']}: upload it first", 422
-        )
-    return {
-        "blob": media["blob"],
+async def _media(
+    media: dict[str, Any], uploads: Uploads, caller: ApiKey, key: str
+) -> dict[str, Any]:
+    blob, known = await uploads.named(caller, media["blob"], key)
+    told = {
+        "blob": blob,
         "name": media["name"] or known.get("name", ""),
         "mime": known.get("mime", ""),
         "size": known.get("size"),
         "sha256": known.get("sha256"),
         "state": "ready",
     }
+    measures = {name: known[name] for name in ("width", "height") if name in known}
+    return told | measures

@@ -16,11 +16,13 @@ from hub.api.operations import Commands
 from hub.api.parts import Line, PartsInput, command_parts
 from hub.api.people import People, Person
 from hub.api.timelines import Latest
+from hub.api.uploads import Uploads
 from hub.api.views import EntryView, View, entry_view
 from hub.api.ways import Way, chosen_way, seen_at
 from hub.documents import AddressDoc, Conversation, Entry
 from hub.outbound.templates import Templates
 from hub.planning.commands import command_entry_id
+from hub.planning.media import blobs_in
 from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
 
@@ -131,11 +133,14 @@ class Changed(View, frozen=True, kw_only=True):
 
 
 class Replies:
-    def __init__(self, hub: Running, people: People, commands: Commands, latest: Latest) -> None:
+    def __init__(
+        self, hub: Running, people: People, commands: Commands, latest: Latest, uploads: Uploads
+    ) -> None:
         self._hub = hub
         self._people = people
         self._commands = commands
         self._latest = latest
+        self._uploads = uploads
         self._templates = Templates(hub.clock)
         self._entries = hub.store.table(Entry)
 
@@ -228,17 +233,16 @@ class Replies:
         caller: ApiKey = request["api_key"]
         ident = path_id(request, "customer")
         wanted = await read_json(request, ReplyInput)
-        idempotency_key(request, wanted.idempotency_key)  # refuse a bad one before anything else
+        key = idempotency_key(request, wanted.idempotency_key)  # a bad one is refused at once
         if (wanted.template is None) == (not wanted.parts):
             raise Refusal("bad-request", "an answer has parts or a template: one of the two", 422)
         person = await self._people.find(caller, ident)
-        args = await self._arguments(caller, person, wanted)
+        args = await self._arguments(caller, person, ident, wanted, key)
         try:
-            ran = await self._commands.run(
-                request, "reply", args, key_in_body=wanted.idempotency_key
-            )
+            ran = await self._commands.run(request, "reply", args, key_in_body=key)
         except Refusal as refusal:
             if refusal.error == "conversation-moved-on":
+                await self._uploads.not_named(caller, blobs_in(args["parts"]), key)
                 raise await self._moved_on(caller, refusal) from refusal
             raise
         made = command_entry_id(self._hub.key, ran.key)
@@ -256,21 +260,34 @@ class Replies:
         return answer(accepted, 202, {"Location": f"/api/v1/entries/{made}"})
 
     async def _arguments(
-        self, caller: ApiKey, person: Person, wanted: ReplyInput
+        self, caller: ApiKey, person: Person, asked: str, wanted: ReplyInput, key: str
     ) -> dict[str, Any]:
+        """Return the command's arguments: as far as can be, what the request itself says.
+
+        Its repetition under the same Idempotency-Key has to be the same, though the customer
+        was merged or has spoken elsewhere since; so the router finds out what it left open.
+        """
+        if wanted.account and not wanted.channel:
+            raise Refusal("bad-request", "name the channel of this account as well", 422)
+        other = await self._other_way(caller, person, wanted)
+        leaves_by = None if other else await self._leaves_by(caller, person, wanted)
+        chosen_here = (
+            bool(wanted.address or wanted.account) or caller.limited or wanted.template is not None
+        )
         args: dict[str, Any] = {
-            "customer": person.customer.id,
-            "parts": await command_parts(wanted.parts, self._hub.store.blobs, caller),
-            "address": await self._address(caller, person, wanted),
+            "customer": asked,
+            "parts": await command_parts(wanted.parts, self._uploads, caller, key),
+            "address": leaves_by.id if chosen_here and leaves_by is not None else "",
             "agent": wanted.agent or caller.id,
         }
-        other = self._other_way(caller, person, wanted, args["address"])
         if other is not None:
             args |= {"address": other.address, "account": other.account}
+        if leaves_by is not None:
+            await self._refuse_gone_account(leaves_by)
         if wanted.template is not None:
             args |= await self._by_template(wanted.template, args["address"], other)
-        else:
-            await self._refuse_free_text(person, wanted, args["address"], other)
+        elif (place := other or leaves_by) is not None:
+            await self._refuse_free_text(place)
         for name in ("channel", "thread", "subject", "agent_name"):
             if value := getattr(wanted, name):
                 args[name] = value
@@ -282,57 +299,59 @@ class Replies:
             args["seen_up_to"] = await self._latest.read(wanted.seen_up_to)
         return args
 
-    async def _address(self, caller: ApiKey, person: Person, wanted: ReplyInput) -> str:
-        """Return where the answer goes, if the caller says so or may not go everywhere."""
-        if wanted.account and not wanted.channel:
-            raise Refusal("bad-request", "name the channel of this account as well", 422)
+    async def _other_way(self, caller: ApiKey, person: Person, wanted: ReplyInput) -> Way | None:
+        """Return the account that was chosen by name, where the customer was never seen there."""
+        docs = list(reversed(person.addresses))
+        if wanted.address:
+            docs = [await self._people.address(caller, person, wanted.address)]
+        elif wanted.conversation:
+            _last_speaker(person, await self._people.conversation(caller, wanted.conversation))
+        return chosen_way(self._hub.connectors, caller, docs, wanted.channel, wanted.account)
+
+    async def _leaves_by(
+        self, caller: ApiKey, person: Person, wanted: ReplyInput
+    ) -> AddressDoc | None:
+        """Return where the answer goes, as the router will find it too; None: nowhere."""
         if wanted.address:
             doc = await self._people.address(caller, person, wanted.address)
-            if self._other_way(caller, person, wanted, doc.id) is not None:
-                return doc.id
             if not seen_at(doc, wanted.channel, wanted.account):
                 raise Refusal(
                     "bad-request",
                     f"this address is reached by {doc.channel}: leave channel and account out",
                     422,
                 )
-            return self._reachable(caller, doc).id
-        chosen_here = caller.limited or wanted.template is not None or bool(wanted.account)
-        if not chosen_here and (wanted.channel or not wanted.conversation):
-            return ""  # the router takes the one seen last
+            return self._reachable(caller, doc)
         if wanted.conversation:
             conversation = await self._people.conversation(caller, wanted.conversation)
-            spoke = await self._last_speaker(person, conversation)
-            if seen_at(spoke, wanted.channel, wanted.account):
-                return self._reachable(caller, spoke).id
+            speaker = _last_speaker(person, conversation)
+            if seen_at(speaker, wanted.channel, wanted.account):
+                return self._reachable(caller, speaker)
         for doc in reversed(person.addresses):
             here = seen_at(doc, wanted.channel, wanted.account)
             if here and caller.sees(doc.channel, doc.account):
-                return doc.id
-        if self._other_way(caller, person, wanted, "") is not None:
-            return ""
-        raise Refusal("unreachable", "this key reaches no address of this customer there")
+                return doc
+        if caller.limited or wanted.template is not None or wanted.account:
+            raise Refusal("unreachable", "this key reaches no address of this customer there")
+        return None
 
-    def _other_way(
-        self, caller: ApiKey, person: Person, wanted: ReplyInput, ident: str
-    ) -> Way | None:
-        docs = [doc for doc in reversed(person.addresses) if ident in ("", doc.id)]
-        return chosen_way(self._hub.connectors, caller, docs, wanted.channel, wanted.account)
-
-    async def _refuse_free_text(
-        self, person: Person, wanted: ReplyInput, ident: str, other: Way | None
-    ) -> None:
-        """Say at once which templates there are where what somebody typed cannot leave."""
-        if other is not None:
-            chosen = self._hub.connectors[(other.channel, other.account)]
-            await self._templates.refuse_free_text(chosen)
+    async def _refuse_gone_account(self, doc: AddressDoc) -> None:
+        """Say at once that an answer would wait for an account that no process has any more."""
+        name = f"{doc.channel}:{doc.account}"
+        if not doc.channel or (doc.channel, doc.account) in self._hub.connectors:
             return
-        for doc in reversed(person.addresses):
-            if doc.id == ident or (not ident and wanted.channel in ("", doc.channel)):
-                connector = self._hub.connectors.get((doc.channel, doc.account))
-                if connector is not None:
-                    await self._templates.refuse_free_text(connector)
-                return
+        known = await self._hub.overview.read()
+        if not any((each.kind, each.name) == ("account", name) for each in known):
+            raise Refusal(
+                "unreachable",
+                f"this customer was last reached by the account {name}, which is not configured"
+                " any more: answer by another address",
+            )
+
+    async def _refuse_free_text(self, place: AddressDoc | Way) -> None:
+        """Say at once which templates there are where what somebody typed cannot leave."""
+        connector = self._hub.connectors.get((place.channel, place.account))
+        if connector is not None:
+            await self._templates.refuse_free_text(connector)
 
     async def _by_template(
         self, wanted: TemplateInput, ident: str, other: Way | None
@@ -350,13 +369,6 @@ class Replies:
         if wanted.language:
             template["language"] = wanted.language
         return {"template": template, "parts": []}
-
-    async def _last_speaker(self, person: Person, conversation: Conversation) -> AddressDoc:
-        for ident in (conversation.last_address, conversation.root):
-            for doc in person.addresses:
-                if doc.id == ident:
-                    return doc
-        raise Refusal("not-found", "this conversation belongs to another customer", 404)
 
     def _reachable(self, caller: ApiKey, doc: AddressDoc) -> AddressDoc:
         if caller.sees(doc.channel, doc.account):
@@ -381,8 +393,9 @@ class Replies:
         caller: ApiKey = request["api_key"]
         entry = await self._people.entry(caller, path_id(request, "entry"))
         wanted = await read_json(request, EditInput)
-        parts = await command_parts(wanted.parts, self._hub.store.blobs, caller)
-        return await self._change(request, "edit", {"entry": entry.id, "parts": parts})
+        key = idempotency_key(request)
+        parts = await command_parts(wanted.parts, self._uploads, caller, key)
+        return await self._change(request, "edit", {"entry": entry.id, "parts": parts}, key)
 
     async def recall(self, request: web.Request) -> web.Response:
         entry = await self._people.entry(request["api_key"], path_id(request, "entry"))
@@ -393,8 +406,10 @@ class Replies:
         wanted = await read_json(request, SeenInput)
         return await self._change(request, "seen", {"entry": entry.id, "state": wanted.state})
 
-    async def _change(self, request: web.Request, name: str, args: dict[str, Any]) -> web.Response:
-        ran = await self._commands.run(request, name, args)
+    async def _change(
+        self, request: web.Request, name: str, args: dict[str, Any], key: str = ""
+    ) -> web.Response:
+        ran = await self._commands.run(request, name, args, key_in_body=key)
         entry = await self._people.entry(request["api_key"], args["entry"])
         changed = Changed(
             operation=ran.operation,
@@ -433,3 +448,11 @@ class Replies:
                 reason=type(error).__name__,  # its words may name people
                 code=getattr(error, "code", ""),
             )
+
+
+def _last_speaker(person: Person, conversation: Conversation) -> AddressDoc:
+    for ident in (conversation.last_address, conversation.root):
+        for doc in person.addresses:
+            if doc.id == ident:
+                return doc
+    raise Refusal("not-found", "this conversation belongs to another customer", 404)

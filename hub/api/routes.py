@@ -12,7 +12,7 @@ from aiohttp import web
 from hub.api.access import ACCESS, ANYBODY, PUBLIC, Access
 from hub.api.account_life import AccountLife
 from hub.api.accounts import Accounts
-from hub.api.attachments import Attachments, UploadDoc
+from hub.api.attachments import Attachments
 from hub.api.codes import Codes
 from hub.api.consents import Consents
 from hub.api.conversations import Conversations
@@ -39,6 +39,7 @@ from hub.api.sessions import (
 from hub.api.stories import Trace
 from hub.api.tickets import Tickets
 from hub.api.timelines import Latest, Timelines
+from hub.api.uploads import UploadDoc, Uploads
 from hub.feed.routes import end_with, feed_routes
 from hub.planning.rules import Refusal
 from hub.plugin_context import PluginRoute
@@ -70,18 +71,19 @@ def core_routes(hub: Running, access: Access) -> list[PluginRoute]:
     cursors = Cursors(hub.key.derive("api/cursors"))
     commands = Commands(hub)
     latest = Latest(hub.store, cursors)
+    uploads = Uploads(hub)
     scopes = {route.scope for _, route in hub.services.routes}
     return [
         *Customers(hub, people, cursors).routes(),
         *Timelines(hub, people, cursors, latest).routes(),
-        *Replies(hub, people, commands, latest).routes(),
-        *Notifications(hub, people, commands).routes(),
+        *Replies(hub, people, commands, latest, uploads).routes(),
+        *Notifications(hub, people, commands, uploads).routes(),
         *Consents(hub, people, commands).routes(),
         *Identity(hub, people, commands).routes(),
         *Codes(hub, people, commands).routes(),
         *Conversations(hub, people, cursors, commands).routes(),
         *Tickets(hub, people).routes(),
-        *Attachments(hub, people).routes(),
+        *Attachments(hub, people, uploads).routes(),
         *Accounts(hub).routes(),
         *AccountLife(hub).routes(),
         *Operations(hub).routes(),

@@ -79,6 +79,12 @@ def _default(setting: msgspec.structs.FieldInfo, unit: str) -> str:
                 return f"{value} ({value // size} {name})"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple | list | frozenset):
+        return f"[{', '.join(_toml(each) for each in value)}]"
+    return _toml(value)
+
+
+def _toml(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str | Path) else str(value)
 
 
@@ -135,12 +141,16 @@ mongo_url = {{ env = "MONGO_URL" }}
 channel = "wechat"
 key = "shop"
 label = "Shop on WeChat"
-tokens = [{{ file = "secrets/wechat-token" }}]   # the channel's own setting
+appid = "wx0123456789abcdef"                  # from here on the channel's own settings
+app_secret = {{ env = "WECHAT_APP_SECRET" }}
+tokens = [{{ file = "secrets/wechat-token" }}]
+encoding_aes_keys = [{{ file = "secrets/wechat-aes-key" }}]
 
 [[backends]]
-type = "zammad"
+type = "webhook"
 name = "helpdesk"
-url = "https://tickets.example.com"           # the backend's own setting
+url = "https://tickets.example.com/omniline"  # the backend's own settings
+secrets = [{{ file = "secrets/helpdesk" }}]
 ```
 
 ## Secrets
@@ -168,19 +178,21 @@ Lists have commas there: `OMNILINE_TRUSTED_PROXIES=10.0.0.0/8,192.168.0.0/16`.
 ## `[[accounts]]`
 
 One for each account of a channel; channel and key together occur once.
-Every other key is the channel's own: `omniline plugins` shows them.
+Every other key is the channel's own: `omniline plugins CHANNEL` shows them.
+[The channels' pages](../channels/README.md) explain them.
 
 {accounts}
 ## `[[backends]]`
 
 One for each ticket backend; names occur once.
-Every other key is the backend's own.
+Every other key is the backend's own: `omniline plugins TYPE` shows them.
 
 {backends}
 ## `[[feeds]]`
 
 One for each place the feed is sent to; names occur once.
-Every other key is the sink's own.
+This release has no feed sinks, and a table here is refused.
+Readers take [the feed](feed.md) themselves, by pages or as a stream.
 
 {feeds}
 ## `[plugins.NAME]`

@@ -143,6 +143,24 @@ class MediaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             extra={"unit": "pixels"},
         ),
     ] = 40_000_000
+    unnamed_days: Annotated[
+        int,
+        Meta(
+            description="An uploaded file that no message named is deleted after so many days."
+            " 0 keeps it, and whatever a crash left behind in the blob store.",
+            ge=0,
+            le=3650,
+            extra={"unit": "days"},
+        ),
+    ] = 30
+    send_uncleaned: Annotated[
+        bool,
+        Meta(
+            description="Let agents' pictures leave with their metadata (the place, the telephone)"
+            " where they cannot be freed of it: without the extra `media`, damaged ones, and HEIC"
+            " and TIFF. Otherwise their upload is refused.",
+        ),
+    ] = False
     workers: Annotated[
         int,
         Meta(
@@ -218,6 +236,13 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Literal["pymongo", "motor"],
         Meta(description="Python driver for MongoDB. `pymongo` is the faster one."),
     ] = "pymongo"
+    event_loop: Annotated[
+        Literal["auto", "uvloop", "asyncio"],
+        Meta(
+            description="What the process runs on. `auto` is `uvloop` where `omniline[uvloop]` is"
+            " installed, which takes more messages a second, and Python's own elsewhere.",
+        ),
+    ] = "auto"
     mongod: Annotated[
         Path | None,
         Meta(

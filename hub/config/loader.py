@@ -118,16 +118,18 @@ def _syntax_error(file: str, text: str, said: str) -> ConfigError:
     found = _SYNTAX.match(said)
     if found is None:
         return _error(file, f"not valid TOML: {said}", _TOML_HELP)
-    if found["line"] is None:
-        line = text.rstrip().count("\n") + 1
-        remedy = "Something is not closed: a list, a table or a text."
-        return _error(file, "not valid TOML: the file ends too early", remedy, line)
     what = found["what"]
     remedy = "The same table header stands here twice."
     if not what.startswith("Cannot declare"):
         remedy = _SYNTAX_REMEDIES.get(what, _TOML_HELP)
-    what = f"not valid TOML at column {found['column']}: {what}"
-    return _error(file, what, remedy, int(found["line"]))
+    if found["line"] is not None:
+        what = f"not valid TOML at column {found['column']}: {what}"
+        return _error(file, what, remedy, int(found["line"]))
+    last = text.rstrip().count("\n") + 1
+    if what.startswith("Cannot "):  # a whole statement that must not be there
+        return _error(file, f"not valid TOML: {what}", remedy, last)
+    remedy = "Something is not closed: a list, a table or a text."
+    return _error(file, "not valid TOML: the file ends too early", remedy, last)
 
 
 def _overridden(hub: dict[str, Any], source: Source, problems: list[Problem]) -> dict[str, Any]:

@@ -22,17 +22,32 @@ class Secret:
     `origin` says where the value came from (`env WECHAT_SECRET`), never what it is.
     """
 
-    __slots__ = ("_value", "origin")
+    __slots__ = ("_file", "_value", "origin")
 
-    def __init__(self, value: str, *, origin: str = "") -> None:
+    def __init__(self, value: str, *, origin: str = "", file: Path | None = None) -> None:
         if not isinstance(value, str):
             raise TypeError("a Secret holds a str")
         self._value = value
+        self._file = file
         self.origin = origin
 
     def reveal(self) -> str:
         """The value itself. Call it where it is used, and keep no copy."""
         return self._value
+
+    def reread(self) -> Secret:
+        """The secret as its file holds it now; one that came from elsewhere is itself.
+
+        For what something else renews while the hub runs. Reads the disk: call it in a thread.
+        Raises `ValueError` with a sentence for the operator when the file cannot be used.
+        """
+        if self._file is None:
+            return self
+        try:
+            text, _ = _content(self._file)
+        except Refused as refused:
+            raise ValueError(refused.what) from None
+        return Secret(text, origin=self.origin, file=self._file)
 
     def matches(self, candidate: str | bytes) -> bool:
         """Whether `candidate`, which came from outside, is this secret; in constant time."""
@@ -113,7 +128,17 @@ def _from_environment(name: str, source: Source, below: KeyPath) -> Secret:
 
 
 def _from_file(path: Path, source: Source, below: KeyPath) -> Secret:
-    """The file's text without one newline at its end; editors and `echo` add one."""
+    try:
+        text, mode = _content(path)
+    except Refused as refused:
+        raise Refused(refused.what, refused.remedy, below=below) from None
+    if readable_by_everyone(mode):
+        source.warn(f"{path}: everybody on this machine can read this secret. chmod o-rwx {path}")
+    return Secret(text, origin=f"file {path}", file=path)
+
+
+def _content(path: Path) -> tuple[str, int]:
+    """The file's text without one newline at its end, which editors and `echo` add; its mode."""
     try:
         with path.open("rb") as stream:
             mode = os.fstat(stream.fileno()).st_mode
@@ -122,24 +147,19 @@ def _from_file(path: Path, source: Source, below: KeyPath) -> Secret:
         raise Refused(
             f"cannot read the secret file {path}: {error.strerror or type(error).__name__}",
             "Create it, or let the user that runs Omniline read it.",
-            below=below,
         ) from None
     if len(content) > _MAX_FILE_BYTES:
-        raise Refused(f"the secret file {path} is larger than 64 KiB", below=below)
+        raise Refused(f"the secret file {path} is larger than 64 KiB")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         raise Refused(
-            f"the secret file {path} is not UTF-8 text",
-            "Store binary keys as base64.",
-            below=below,
+            f"the secret file {path} is not UTF-8 text", "Store binary keys as base64."
         ) from None
     text = text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
     if not text:
-        raise Refused(f"the secret file {path} is empty", "Write the secret into it.", below=below)
-    if readable_by_everyone(mode):
-        source.warn(f"{path}: everybody on this machine can read this secret. chmod o-rwx {path}")
-    return Secret(text, origin=f"file {path}")
+        raise Refused(f"the secret file {path} is empty", "Write the secret into it.")
+    return text, mode
 
 
 def readable_by_everyone(mode: int) -> bool:

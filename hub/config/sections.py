@@ -103,7 +103,7 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
 class FeedConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[[feeds]]`: somewhere the feed is sent to."""
 
-    type: Annotated[Name, Meta(description="The kind of feed sink; `omniline plugins` lists them.")]
+    type: Annotated[Name, Meta(description="The kind of feed sink.")]
     name: Annotated[
         Name, Meta(description="Names the sink for ever: its place in the feed is kept under it.")
     ]

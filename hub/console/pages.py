@@ -31,6 +31,7 @@ from hub.feed.access import Selection
 from hub.feed.routes import feed_of
 from hub.planning.rules import Refusal
 from normalizer.capabilities import Capabilities
+from normalizer.drafts import DeliveryState
 from normalizer.parts import plain_text
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ class Console:
             initial=_initial(_name(customer)),
             hue=hue(customer.id),
             lines=found,
-            remarks=[each.text for each in timeline.remarks],
+            remarks=_remarks(timeline),
             dealings=dealings,
             addresses=[(each, hue(each.channel)) for each in customer.addresses],
             targets=_targets(customer, timeline),
@@ -281,11 +282,11 @@ class Console:
             initial=_initial(name),
             hue=hue(customer.id),
             at=last.at if last else customer.seen_at,
-            text=text if last is None or last.direction != "out" else f"You: {text}",
+            text=text if last is None or last.direction != "out" else f"{_said(last)}: {text}",
             channels=tuple((channel, hue(channel)) for channel in channels),
             waiting=bool(customer.open_conversations)
             and last is not None
-            and last.direction == "in",
+            and (last.direction == "in" or _said(last) != "You"),
         )
 
     async def _last(self, caller: ApiKey, addresses: Sequence[str]) -> Entry | None:
@@ -338,6 +339,24 @@ def _name(customer: CustomerView) -> str:
     for address in customer.addresses:
         return address.address.rpartition(":")[2]
     return "Somebody"
+
+
+def _said(answer: Entry) -> str:
+    """Return who said the last words; that they did not arrive must not look like an answer."""
+    state = answer.delivery.state if answer.delivery is not None else None
+    if state is DeliveryState.FAILED:
+        return "Not sent"
+    return "Sent? No answer came" if state is DeliveryState.UNKNOWN else "You"
+
+
+def _remarks(timeline: TimelinePage) -> list[str]:
+    """Return what is missing in a timeline, in as few words as it can be told."""
+    unseen = [each for each in timeline.remarks if each.kind == "foreign_answers_unseen"]
+    rest = [each.text for each in timeline.remarks if each not in unseen]
+    if len(unseen) < 2:
+        return [*(each.text for each in unseen), *rest]
+    accounts = ", ".join(f"{each.channel}:{each.account}" for each in unseen)
+    return [f"Answers given outside the hub on {accounts} are not shown here.", *rest]
 
 
 def _initial(name: str) -> str:

@@ -12,11 +12,11 @@ import msgspec
 
 from hub.api.keys import ApiKey
 from hub.documents import FeedRow
+from hub.feed.patterns import wrong_pattern
 from hub.planning.rules import Refusal
 
 SCOPE = "feed:read"
 MAX_PATTERNS = 50
-_PATTERN = re.compile(r"(?=.{1,80}\Z)(?:\*|[a-z0-9_]+)(?:\.(?:\*|[a-z0-9_]+)){0,3}")
 _HASH_BYTES = 8
 
 
@@ -109,11 +109,8 @@ def selection_of(types: str, channel: str, customer: str) -> Selection:
     if len(patterns) > MAX_PATTERNS:
         raise _bad(f"types takes at most {MAX_PATTERNS} patterns")
     for pattern in patterns:
-        if not _PATTERN.fullmatch(pattern):
-            raise _bad(
-                "types are patterns like message.* or ticket.linked, separated by commas,"
-                " without the prefix omniline. and the version"
-            )
+        if wrong := wrong_pattern(pattern):
+            raise _bad(wrong)
     if customer and not customer.startswith("cus_"):
         raise _bad("customer is an id that starts with cus_")
     return Selection(types=tuple(patterns), channel=channel, customer=customer)

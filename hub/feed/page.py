@@ -95,7 +95,7 @@ curl -H "Authorization: Bearer $KEY" "$HUB/feed/v1/events?limit=100"
 | `cursor` | where to go on; none = the start of what is kept; `tail` = now |
 | `limit` | 1 to 1000 events, 100 by default; a page is at most 1 MiB |
 | `wait` | seconds to wait for the first event, at most 25 |
-| `types` | patterns, separated by commas |
+| `types` | patterns such as `message.*`, separated by commas ([types](#types)) |
 | `channel` | only events of this channel |
 | `customer` | only events of this customer, under any id it has or had |
 

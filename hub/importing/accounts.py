@@ -19,6 +19,7 @@ from hub.plugin_context import ConnectorContext, Services
 from hub.plugin_host import PluginHost
 from hub.public_url import configured_url
 from hub.store.interface import BlobStore, Store, Table
+from hub.strays import Strays
 
 CONNECT_S = 10
 TOTAL_S = 120
@@ -41,11 +42,12 @@ class MarkedBlobs:
         *,
         metadata: Mapping[str, Any] | None = None,
         sealed: bool = False,
+        blob: str | None = None,
     ) -> str:
         if not self._imported:
             return "blb_dry"
         marked = {**(metadata or {}), MARK: self._imported}
-        return await self._blobs.put(data, metadata=marked, sealed=sealed)
+        return await self._blobs.put(data, metadata=marked, sealed=sealed, blob=blob)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._blobs, name)
@@ -77,6 +79,14 @@ class _Services:
         self.key = key
         self.clock = clock
         self.http = http
+        self._dry = not imported
+
+    async def store_file(
+        self, data: bytes | AsyncIterator[bytes], metadata: Mapping[str, Any] | None = None
+    ) -> str:
+        if self._dry:
+            return await self.store.blobs.put(data, metadata=metadata)
+        return await Strays(self.store, self.clock).put(data, metadata=metadata)
 
 
 @asynccontextmanager

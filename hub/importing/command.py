@@ -14,7 +14,6 @@ import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from hub.admin import open_space
 from hub.clock import SystemClock
@@ -31,6 +30,7 @@ from hub.logs import configure_logs
 from hub.metrics import Metrics
 from hub.planning.commands import operation_id
 from hub.store.interface import Store
+from hub.tables import print_table
 from normalizer.drafts import Actor, Command
 
 BACK_POLL_S = 0.2
@@ -281,17 +281,19 @@ def _show_counts(
         }
         click.echo(msgspec.json.encode(told))
         return
-    table = Table("what", "count", title=run or "dry run")
-    for name, count in (
+    rows = [
         ("read", counts.seen),
         (words, counts.taken),
         ("known already", counts.known),
         ("failed", counts.failed),
-    ):
-        table.add_row(name, str(count))
-    for name, count in counts.by.items():
-        table.add_row(f"  {name}", str(count))
-    Console(width=None if Console().is_terminal else 160).print(table)
+        *((f"  {name}", count) for name, count in counts.by.items()),
+    ]
+    print_table(
+        ("what", "count"),
+        [(name, str(count)) for name, count in rows],
+        title=run or "dry run",
+        whole=("what",),
+    )
     for failure in counts.failures:
         click.echo(f"- {failure.place}: {failure.reason}")
     if counts.failed > len(counts.failures):
@@ -310,13 +312,15 @@ def show_all(config_path: Path) -> None:
 
     async def show(store: Store, key: SpaceKey) -> None:
         runs = await store.table(ImportRun).find({}, sort=[("_id", -1)], limit=100)
-        table = Table("id", "source", "account", "state", "read", "taken in", "known", "failed")
+        rows = []
         for run in runs:
             state, _ = await _state(store, run)
             counts = run.counts
             numbers = (counts.seen, counts.taken, counts.known, counts.failed)
-            table.add_row(run.id, run.source, run.account, state, *(str(each) for each in numbers))
-        Console(width=None if Console().is_terminal else 160).print(table)
+            rows.append((run.id, run.source, run.account, state, *(str(each) for each in numbers)))
+        print_table(
+            ("id", "source", "account", "state", "read", "taken in", "known", "failed"), rows
+        )
 
     _in_space(_load(config_path), show)
 
@@ -369,7 +373,11 @@ def rollback(ident: str, yes: bool, config_path: Path) -> None:
         if not alive:
             click.echo(f"no hub is running: {run.id} is taken back once one runs")
             return
-        back = await _taken_back(store, run.id)
+        try:
+            back = await _taken_back(store, run.id)
+        except TimeoutError:
+            click.echo(f"{run.id} goes on being taken back: see `omniline import show {run.id}`")
+            return
         click.echo(
             f"{run.id} is taken back: {back.entries} entries, {back.addresses} addresses and"
             f" {back.customers} customers are gone"

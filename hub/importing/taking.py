@@ -38,6 +38,7 @@ from hub.metrics import Metrics
 from hub.planning.media import blobs_in
 from hub.steps import reached
 from hub.store.interface import LaneLease, NotStorable, Store, StoreError
+from hub.strays import Strays, delete_blobs
 from normalizer.drafts import AnyDraft, Event, Message
 from normalizer.keys import dedupe_key
 from normalizer.media import file_name
@@ -148,6 +149,7 @@ class Taking:
             self._clock,
             Metrics(),
             default_region=self._region,
+            strays=Strays(self._store, self._clock),
         )
         try:
             async with aclosing(_closable(source.pages(run.cursor))) as pages:
@@ -217,7 +219,7 @@ class Taking:
                 {"imported": ident, "parts.media.blob": blob}
             )
             if not used:
-                await self._store.blobs.delete(blob)
+                await delete_blobs(self._store, [blob])
 
     # --- what is known ---------------------------------------------------------------------------
 
@@ -227,6 +229,8 @@ class Taking:
         failed: list[ImportFailure] = []
         for found in page.found:
             reason = found.failed
+            if not reason and not found.drafts:
+                continue  # the hub's own, which it knows: counted as that
             if not reason:
                 try:
                     ready.append(self._normalized(found))
@@ -238,8 +242,6 @@ class Taking:
         return ready, failed
 
     def _normalized(self, found: Found) -> _Ready:
-        if not found.drafts:
-            raise ValueError("it holds no message")
         context = StepContext(
             channel=found.channel, account=found.account, default_region=self._region
         )

@@ -5,15 +5,17 @@ from __future__ import annotations
 from hub.documents import DeadLetter, InboxItem, Job
 from hub.importing.accounts import MARK
 from hub.jobs import Result
+from hub.repeatable import Repeatable
 from hub.services import HubServices
 from hub.store.interface import Store
-from normalizer.outcomes import Failure, Temporary
+from hub.strays import delete_blobs
+from normalizer.outcomes import Temporary
 
 AT_ONCE = 500
 
 
-class Undoer:
-    """Runs ``import`` jobs. Everything it does may be done twice."""
+class Undoer(Repeatable):
+    """Runs ``import`` jobs."""
 
     def __init__(self, store: Store, services: HubServices) -> None:
         self._store = store
@@ -21,13 +23,11 @@ class Undoer:
 
     async def run(self, job: Job) -> Result | None:
         ident = str(job.args["import"])
-        for blob in job.args.get("blobs", ()):
-            await self._store.blobs.delete(blob)
+        await delete_blobs(self._store, job.args.get("blobs", ()))
         cleaned = not job.args.get("left")
         if cleaned:
             await self._remove_items(ident)
-            for blob in await self._store.blobs.marked(MARK, ident):
-                await self._store.blobs.delete(blob)
+            await delete_blobs(self._store, await self._store.blobs.marked(MARK, ident))
         answer = await self._services.run_command(
             "take_back_import",
             {"import_id": ident, "cleaned": cleaned},
@@ -45,23 +45,9 @@ class Undoer:
         routed = {"imported": ident, "open": {"$exists": False}}
         while items := await inbox.find(routed, limit=AT_ONCE):
             ids = [item.id for item in items]
-            for item in items:
-                if item.raw_blob is not None:
-                    await self._store.blobs.delete(item.raw_blob)
+            await delete_blobs(self._store, [item.raw_blob for item in items if item.raw_blob])
             await self._store.table(DeadLetter).delete({"kind": "inbox", "ref": {"$in": ids}})
             await inbox.delete({"_id": {"$in": ids}})
-
-    async def look_up(self, job: Job) -> Result | None:
-        return None  # doing it again is safe
-
-    def settle_s(self, job: Job) -> float:
-        return 0.0
-
-    def failed(self, job: Job, failure: Failure) -> Result | None:
-        return None
-
-    def holds_lane(self, job: Job) -> bool:
-        return True
 
     async def address_of(self, job: Job) -> tuple[str, str]:
         return "hub", "import"

@@ -18,6 +18,7 @@ from hub.media.keeping import KIND, fitted_copy
 from hub.media.pictures import Pictures, files_folder
 from hub.media.sniffing import PICTURES
 from hub.store.interface import BlobStore, StoreError
+from hub.strays import Strays
 from normalizer.capabilities import Capabilities
 from normalizer.outcomes import Rejected, Temporary
 from normalizer.parts import MEDIA_PARTS, AnyPart, Media, MediaState
@@ -31,16 +32,21 @@ _ANY_SIZE = 2**62
 class Fitter:
     """Makes parts fit, by re-encoding pictures; other files either fit or are refused."""
 
-    def __init__(self, blobs: BlobStore, pictures: Pictures, folder: Path) -> None:
+    def __init__(
+        self, blobs: BlobStore, pictures: Pictures, folder: Path, strays: Strays | None = None
+    ) -> None:
+        self._strays = strays
         self._blobs = blobs
         self._pictures = pictures
         self._folder = folder
 
     @classmethod
-    def for_hub(cls, blobs: BlobStore, settings: MediaSettings, data_dir: Path) -> Fitter:
+    def for_hub(
+        cls, blobs: BlobStore, settings: MediaSettings, data_dir: Path, strays: Strays
+    ) -> Fitter:
         seconds = min(PICTURE_S, settings.picture_timeout_s)
         pictures = Pictures(files_folder(data_dir), seconds=seconds, max_pixels=settings.max_pixels)
-        return cls(blobs, pictures, files_folder(data_dir))
+        return cls(blobs, pictures, files_folder(data_dir), strays)
 
     async def fit(
         self, parts: tuple[AnyPart, ...], capabilities: Capabilities, channel: str
@@ -120,7 +126,13 @@ class Fitter:
                     "height": shape.height,
                     "wish": wish,
                 }
+                if self._strays is not None:
+                    await self._strays.copy_of(media.blob, blob)
                 await self._blobs.put(chunks(into), metadata=made, blob=blob)
+                if await self._blobs.metadata(media.blob) is None:
+                    # Whoever erased it has looked for a copy before this one was there.
+                    await self._blobs.delete(blob)
+                    raise Rejected("the file was erased while it was made to fit")
         except StoreError as error:
             raise Temporary(str(error)) from error
         return _copy(media, blob, made)

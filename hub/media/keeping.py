@@ -32,6 +32,16 @@ def fitted_copy(blob: str) -> str:
     return _named(f"{blob}|fitted")
 
 
+def cleaned_copy(blob: str) -> str:
+    """Return the name of the copy of an uploaded picture that has no metadata."""
+    return _named(f"{blob}|cleaned")
+
+
+def copy_for(blob: str, owner: str) -> str:
+    """Return the name of the copy of an uploaded file for another message than its first."""
+    return _named(f"{blob}|for|{owner}")
+
+
 def _named(text: str) -> str:
     return f"blb_{encode128(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16]))}"
 

@@ -25,7 +25,15 @@ THUMB_QUALITY = 80
 SHRINK_QUALITIES = (85, 70, 55)
 SHRINK_STEPS = 8  # each takes about a third of the pixels away
 MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
-STILL = {"JPEG": "JPEG", "BMP": "PNG", "PNG": "PNG", "GIF": "PNG", "WEBP": "WEBP", "AVIF": "JPEG"}
+STILL = {
+    "JPEG": "JPEG",
+    "MPO": "JPEG",  # what telephones write: a JPEG with a depth or a brightness map behind it
+    "BMP": "PNG",
+    "PNG": "PNG",
+    "GIF": "PNG",
+    "WEBP": "WEBP",
+    "AVIF": "JPEG",
+}
 
 
 class Refused(Exception):

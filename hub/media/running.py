@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hub.clock import Clock
@@ -62,6 +62,11 @@ class MediaLanes:
     async def run(self) -> None:
         """Work until :meth:`stop`; files at hand are begun anew by whoever is next."""
         await asyncio.gather(*(lanes.run() for lanes in self._lanes))
+
+    def told_of_dead_letters(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called for every file that is given up."""
+        for lanes in self._lanes:
+            lanes.gave_up = tell
 
     def wake(self) -> None:
         for lanes in self._lanes:

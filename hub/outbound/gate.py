@@ -18,7 +18,7 @@ import structlog
 
 from hub.accounts import StateName
 from hub.clock import Clock
-from hub.retry import MISCONFIGURED_S
+from hub.retry import MISCONFIGURED_S, pause_s
 from normalizer.outcomes import (
     Failure,
     Misconfigured,
@@ -35,7 +35,6 @@ OPEN_FIRST_S = 10.0
 OPEN_LONGEST_S = 300.0
 DOWN_AFTER = 3  # openings in a row, from which on the account is not degraded but down
 PROBE_WAIT_S = 1.0  # what others wait while the probe is out
-LEAST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 24 * 3600.0
 PACE_AHEAD_S = 1.0  # how far ahead turns are given out; more jobs are not taken up
 TURNS_KEPT = timedelta(seconds=60)
 
@@ -66,10 +65,12 @@ class AccountGate:
         *,
         pace: Callable[[str], float | None] = lambda account: None,
         tell: Tell = lambda account, state, reason, next_try_s: None,
+        off: Callable[[], Collection[str]] = lambda: (),
     ) -> None:
         self._clock = clock
         self._pace = pace  # sends a second
         self._tell = tell
+        self._off = off
         self._accounts: dict[str, _Account] = {}
 
     # --- asked by the lanes ----------------------------------------------------------------------
@@ -78,6 +79,10 @@ class AccountGate:
         """Return the accounts for which nothing may be taken up now."""
         now = self._clock.now()
         return [name for name, held in self._accounts.items() if _is_shut(held, now)]
+
+    def off(self) -> Collection[str]:
+        """Return the accounts that people have switched off."""
+        return self._off()
 
     def room(self, account: str) -> int | None:
         """Return how many more jobs may be taken up; None = any number."""
@@ -185,13 +190,6 @@ class AccountGate:
         assert held.until is not None
         left = (held.until - self._clock.now()).total_seconds()
         self._tell(account, state, reason, left)
-
-
-def pause_s(retry_after: float) -> float:
-    """Return a vendor's word on when to come back as something that can be waited for."""
-    if not retry_after >= LEAST_PAUSE_S:  # also what is no number
-        return LEAST_PAUSE_S
-    return min(retry_after, LONGEST_PAUSE_S)
 
 
 def _is_shut(held: _Account, now: datetime) -> bool:

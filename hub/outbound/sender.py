@@ -26,13 +26,14 @@ from hub.contract import Connector, Outgoing, Template
 from hub.documents import AddressDoc, Entry, Job
 from hub.jobs import Obsolete, Paused, Result
 from hub.notifications.gate import may_leave
-from hub.outbound.gate import AccountGate, pause_s
+from hub.outbound.gate import AccountGate
 from hub.outbound.ledger import Ledger, Spent
 from hub.outbound.loading import outgoing
 from hub.outbound.quotas import Counted, counters
 from hub.outbound.templates import Templates
 from hub.outbound.windows import open_windows, passes_closed
 from hub.planning.rules import Refusal
+from hub.retry import pause_s
 from hub.store.interface import Store, StoreError
 from normalizer.addresses import AddressError, parse_address
 from normalizer.capabilities import Capabilities
@@ -43,6 +44,7 @@ from normalizer.outcomes import (
     Failure,
     OutcomeUnknown,
     RateLimited,
+    Rejected,
     Temporary,
     Unreachable,
     Unsupported,
@@ -95,7 +97,9 @@ class Sender:
             if not self._outbound_on(entry.channel, entry.account):
                 raise Paused(f"sending is switched off for {entry.channel}:{entry.account}")
             await may_leave(self._store, entry, job, self._clock.now())
-            connector = self._of(entry)
+            connector = self._connector(entry.channel, entry.account)
+            if connector is None:  # tried for days, and then given up: somebody has to be told
+                raise Temporary(_not_here(entry))
             threads = connector.capabilities.threads
             message = await outgoing(self._store, entry, address, job, threads=threads)
             if message.template and not connector.capabilities.templates:
@@ -104,8 +108,15 @@ class Sender:
                 parts = await self._fit(message.parts, connector.capabilities, entry.channel)
                 message = replace(message, parts=parts)
             await self._admit(connector, entry, address, message, holder(job))
-        except StoreError as error:  # nothing has left the hub yet
+        except (Failure, Paused, Obsolete):
+            raise
+        except StoreError as error:  # nothing has left the hub yet, here and below
             raise Temporary(str(error)) from error
+        except OSError as error:  # a full disk, where files are made to fit
+            raise Temporary(f"it cannot be made ready here: {error.strerror or error}") from error
+        except Exception as error:
+            log.error("send_not_ready", job=job.id, reason=type(error).__name__, where=_at(error))
+            raise Rejected(f"it could not be made ready: {type(error).__name__}") from error
         return _told(await self._send(connector, message, job), job)
 
     async def _send(self, connector: Connector[Any], message: Outgoing, job: Job) -> Accepted:
@@ -154,7 +165,7 @@ class Sender:
                 account=account,
                 entry=message.entry,
                 reason=unknown.reason,
-                where="".join(traceback.format_tb(error.__traceback__, limit=-3)),
+                where=_at(error),
             )
             self._gate.failed(account, unknown)
             raise unknown from None  # its own words may name people
@@ -314,10 +325,12 @@ class Sender:
     def _of(self, entry: Entry) -> Connector[Any]:
         connector = self._connector(entry.channel, entry.account)
         if connector is None:
-            raise Paused(
-                f"the account {entry.channel}:{entry.account} is not configured here", 60.0
-            )
+            raise Paused(_not_here(entry), 60.0)
         return connector
+
+
+def _not_here(entry: Entry) -> str:
+    return f"the account {entry.channel}:{entry.account} is not configured here"
 
 
 def _named(template: Template) -> str:
@@ -329,6 +342,11 @@ def _named(template: Template) -> str:
 def holder(job: Job) -> str:
     """Return under which name a job has its places; a redriven one is sent, and counts, anew."""
     return f"{job.id}|{job.args.get('round', 0)}"
+
+
+def _at(error: Exception) -> str:
+    """Return where it was raised, without its words: they may name people."""
+    return "".join(traceback.format_tb(error.__traceback__, limit=-3))
 
 
 def _described(error: Exception) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from hub.documents import AddressDoc, AmendmentDoc, Conversation, Customer, Entry, Job
+from hub.documents import AddressDoc, AmendmentDoc, Conversation, Customer, Entry
 from hub.planning.folding import fold
 from hub.planning.rules import Refusal, Route, Rules, tell
+from hub.planning.ticket_jobs import ticket_job
 from hub.planning.workspace import Workspace, minute
 from normalizer.drafts import AmendmentKind
 
@@ -161,26 +162,19 @@ def change_tickets(
     *,
     come_from: str = "",
 ) -> None:
-    """Tell the tickets of a conversation; a backend that said it itself is not told again."""
-    for ticket in conversation.tickets:
-        if ticket.backend == come_from:
+    """Tell the tickets of a conversation; a backend that said it itself is not told again.
+
+    A ticket that is still being made is told as well: its lane is in order, so it is there when
+    the change comes to it.
+    """
+    tickets = [(each.backend, each.id) for each in conversation.tickets]
+    known = {backend for backend, _ in tickets}
+    tickets += [(backend, "") for backend in conversation.backends if backend not in known]
+    for backend, ticket in tickets:
+        if backend == come_from:
             continue
-        ws.new(
-            Job(
-                id=rules.key.hashed("job", f"{cause}|change|{ticket.backend}|{ticket.id}"),
-                lane=f"ticket:{ticket.backend}:{conversation.root}",
-                kind="ticket",
-                task="change",
-                position=ws.position,
-                due_at=rules.now,
-                live=True,
-                state="ready",
-                conversation=conversation.id,
-                customer=conversation.customer,
-                backend=ticket.backend,
-                args=change,
-            )
-        )
+        told = f"{cause}|change|{backend}|{ticket}"
+        ticket_job(ws, rules, conversation, backend, "change", told, args=change)
 
 
 def close(ws: Workspace, rules: Rules, conversation: Conversation, *, reason: str) -> Conversation:

@@ -19,13 +19,13 @@ from hub.documents import (
     Conversation,
     Entry,
     EntrySender,
-    Job,
 )
 from hub.planning import identity
 from hub.planning.adoption import adopt
 from hub.planning.folding import fold
 from hub.planning.media import media_jobs, referenced
 from hub.planning.rules import Rules, tell
+from hub.planning.ticket_jobs import ticket_job
 from hub.planning.workspace import Workspace
 from normalizer.drafts import AmendmentKind, DeliveryState, Event, Message, Sender
 from normalizer.keys import dedupe_key
@@ -236,19 +236,14 @@ def tickets_for(
     conversation = ws.need(Conversation, entry.conversation)
     for backend in conversation.backends:
         if backend != come_from:
-            ws.new(
-                Job(
-                    id=rules.key.hashed("job", f"{entry.id}|ticket|{backend}|{again}"),
-                    lane=f"ticket:{backend}:{conversation.root}",
-                    kind="ticket",
-                    task="append",
-                    position=ws.position if again else entry.position,
-                    due_at=rules.now,
-                    live=True,
-                    state="ready",
-                    entry=entry.id,
-                    conversation=conversation.id,
-                    customer=customer,
-                    backend=backend,
-                )
+            ticket_job(
+                ws,
+                rules,
+                conversation,
+                backend,
+                "append",
+                f"{entry.id}|ticket|{backend}|{again}",
+                entry=entry.id,
+                customer=customer,
+                position=None if again else entry.position,
             )

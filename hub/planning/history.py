@@ -7,6 +7,7 @@ as it is. Entries keep their own time, however old; see docs/decisions/0012-impo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -16,31 +17,30 @@ from hub.documents import (
     AddressDoc,
     Alias,
     AmendmentDoc,
-    Delivery,
     Entry,
-    EntrySender,
     ImportRollback,
     InboxItem,
     Thread,
 )
 from hub.planning import identity
 from hub.planning.adoption import adopt, noted
-from hub.planning.entries import alias_id, amend, append, entry_id, entry_sender
+from hub.planning.drafted import ensure_writer, entry_of
+from hub.planning.entries import alias_id, amend, append, entry_id
 from hub.planning.folding import fold
 from hub.planning.rules import PAST, Rules
+from hub.planning.threads import hinted, is_thread_of, note_past_labels, thread_row
 from hub.planning.workspace import Workspace
 from normalizer.drafts import (
     Amendment,
     AmendmentKind,
     AnyDraft,
-    DeliveryState,
     Event,
     Message,
     Receipt,
     Target,
 )
 from normalizer.keys import dedupe_key
-from normalizer.model import Direction, Role
+from normalizer.model import Role
 
 TOLD = "message.imported"
 
@@ -80,74 +80,61 @@ def _entry(ws: Workspace, rules: Rules, item: InboxItem, draft: Message | Event)
     before = ws.get(AddressDoc, identity.address_id(rules, draft.address))
     if before is not None and before.erased_up_to is not None and at < before.erased_up_to:
         return False  # an erased person's past does not come back
-    address, _ = identity.ensure_address(
-        ws,
-        rules,
-        draft.address,
-        channel=item.channel,
-        account=item.account,
-        at=at,
-        profile=draft.profile,
-        imported=item.imported,
-    )
-    entry = Entry(
-        id=ident,
-        address=address.id,
-        position=0,
-        at=at,
-        received_at=item.received_at,
-        channel=item.channel,
-        account=item.account,
-        vendor_at=draft.at if draft.at != at else None,
-        thread=_thread(ws, rules, item, address, draft),
-        source=item.id,
-        historical=True,
-        imported=item.imported,
-    )
-    if isinstance(draft, Message):
-        incoming = draft.direction is Direction.IN
-        entry = replace(
-            entry,
-            direction=draft.direction,
-            sender=entry_sender(rules, draft.sender),
-            parts=draft.parts,
-            subject=draft.subject,
-            event=draft.event,
-            data=draft.data,
-            reply_to=draft.reply_to,
-            automatic=draft.automatic,
-            public=draft.public,
-            delivery=None if incoming else Delivery(state=DeliveryState.ACCEPTED, at=at),
-        )
-    else:
-        entry = replace(
-            entry,
-            kind="event",
-            sender=EntrySender(role=Role.SYSTEM),
-            event=draft.name,
-            data={**draft.data, **({"text": draft.text} if draft.text else {})},
-        )
+    address, _ = ensure_writer(ws, rules, item, draft, at)
+    thread = _thread(ws, rules, item, address, draft, at)
+    entry = entry_of(rules, item, draft, ident, address.id, at, thread=thread)
     append(ws, rules, entry, address, TOLD, draft.vendor_ids)
     return True
 
 
 def _thread(
-    ws: Workspace, rules: Rules, item: InboxItem, address: AddressDoc, draft: Message | Event
+    ws: Workspace,
+    rules: Rules,
+    item: InboxItem,
+    address: AddressDoc,
+    draft: Message | Event,
+    at: datetime,
 ) -> str | None:
-    key = draft.thread
-    if isinstance(draft, Message) and draft.new_thread and not key:
-        key = f"new|{draft.key}"
+    """Return the message's thread, as for a live one: by its name, by what it answers, by labels.
+
+    Without the last two an old correspondence without References would fall apart.
+    """
+    if not isinstance(draft, Message):
+        return _named(ws, rules, item, address, draft.thread, lambda: None)
+    key = draft.thread or (f"new|{draft.key}" if draft.new_thread else "")
+
+    def joined() -> str | None:
+        return None if draft.new_thread else hinted(ws, rules, item, address, draft, at)
+
+    thread = _named(ws, rules, item, address, key, joined)
+    if thread is not None:
+        note_past_labels(ws, rules, item, address, draft, thread, at)
+    return thread
+
+
+def _named(
+    ws: Workspace,
+    rules: Rules,
+    item: InboxItem,
+    address: AddressDoc,
+    key: str,
+    joined: Callable[[], str | None],
+) -> str | None:
     if not key or key == address.thread:
         return address.thread
-    ident = rules.key.hashed("thk", f"{address.id}|{key}")
+    if is_thread_of(ws, address, key):
+        return key
+    ident = thread_row(rules, address.id, key)
     found = ws.get(Thread, ident)
     if found is None:
+        other = joined()
         found = Thread(
             id=ident,
             address=address.id,
-            thread=ws.new_id("thr"),
+            thread=other or ws.new_id("thr"),
             key=key,
             imports=(item.imported,),
+            borrowed=other is not None,
         )
         ws.put(found)
     return noted(ws, found, item.imported).thread
@@ -206,8 +193,8 @@ def keep(ws: Workspace, known: Entry) -> None:
     adopt(ws, address)
     if known.thread and known.thread != address.thread:
         for thread in ws.find(Thread, ("address", "=", address.id)):
-            if thread.thread == known.thread and thread.imports:
-                ws.put(replace(thread, imports=()))
+            if thread.thread == known.thread and thread.imports and thread.key:
+                ws.put(replace(thread, imports=(), borrowed=False))
 
 
 def with_changes(ws: Workspace, entry: Entry) -> Entry:

@@ -50,6 +50,23 @@ def canonical_customer(ws: Workspace, customer_id: str) -> Customer:
     return customer
 
 
+def once_answering(ws: Workspace, customer: Customer) -> tuple[str, ...]:
+    """Return every customer under whose id the feed may have told of one's addresses.
+
+    A row of the feed names the customer of its moment, so what was said before a merge stands
+    under the other one, and what was said before its undo too. Beyond ``MAX_COMPONENT`` ids
+    the search ends: no decision joins that many.
+    """
+    docs = _all(ws, AddressDoc, customer.addresses)
+    known: set[str] = set()
+    waiting = {customer.id, *customer.addresses, *(doc.home for doc in docs if doc.home)}
+    while waiting and len(known) < MAX_COMPONENT:
+        known |= waiting
+        decisions = ws.find(Link, ("joins", "in", tuple(sorted(waiting))))
+        waiting = {ident for each in decisions for ident in each.joins} - known
+    return tuple(sorted(ident for ident in known if not ident.startswith("adr_")))
+
+
 def address_id(rules: Rules, address: Address) -> str:
     return rules.key.hashed("adr", canonical(address))
 

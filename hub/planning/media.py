@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from hub.documents import Conversation, Entry, InboxItem, Job
 from hub.planning.rules import Rules
+from hub.planning.ticket_jobs import ticket_job
 from hub.planning.workspace import Workspace
 from normalizer.drafts import Message
 from normalizer.parts import MEDIA_PARTS, AnyPart, Media, MediaState
@@ -118,21 +119,8 @@ def tell_tickets(ws: Workspace, rules: Rules, entry: Entry, cause: str) -> None:
         return
     conversation = ws.need(Conversation, entry.conversation)
     for backend in conversation.backends:
-        ws.new(
-            Job(
-                id=rules.key.hashed("job", f"{cause}|media|{backend}"),
-                lane=f"ticket:{backend}:{conversation.root}",
-                kind="ticket",
-                task="media",
-                position=ws.position,
-                due_at=rules.now,
-                live=True,
-                state="ready",
-                entry=entry.id,
-                conversation=conversation.id,
-                customer=conversation.customer,
-                backend=backend,
-            )
+        ticket_job(
+            ws, rules, conversation, backend, "media", f"{cause}|media|{backend}", entry=entry.id
         )
 
 

@@ -148,7 +148,7 @@ def _threads(ws: Workspace, import_id: str) -> bool:
     live = {entry.thread for entry in said if not entry.imported}
     for thread in found:
         rest = _without(thread.imports, import_id)
-        if thread.thread in live or in_doubt:
+        if not thread.borrowed and (thread.thread in live or in_doubt):
             ws.put(replace(thread, imports=()))
         elif rest:
             ws.put(replace(thread, imports=rest))

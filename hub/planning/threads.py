@@ -30,12 +30,21 @@ def thread_row(rules: Rules, address: str, key: str) -> str:
     return rules.key.hashed("thk", f"{address}|{key}")
 
 
-def rows_of_hints(rules: Rules, address: str, draft: Message) -> list[str]:
+def is_thread_of(ws: Workspace, address: AddressDoc, name: str) -> bool:
+    """Say whether a name is the id of a thread of this address, as our own reply tokens say it."""
+    return name.startswith("thr_") and any(
+        known.thread == name for known in ws.find(Thread, ("address", "=", address.id))
+    )
+
+
+def rows_of_hints(rules: Rules, item: InboxItem, address: str, draft: Message) -> list[str]:
     """Return the documents that planning a draft with hints asks for, to be read together."""
     if not draft.labels and not draft.continues:
         return []
     named = [thread_row(rules, address, draft.thread)] if draft.thread else []
-    return named + [_label_row(rules, address, label) for label in draft.labels[:MAX_LABELS]]
+    labels = draft.labels[:MAX_LABELS]
+    past = [past_label_row(rules, address, each, item.imported) for each in labels if item.imported]
+    return named + [_label_row(rules, address, label) for label in labels] + past
 
 
 def hinted(
@@ -46,8 +55,14 @@ def hinted(
     draft: Message,
     at: datetime,
 ) -> str | None:
-    """Return the thread of this address that a draft's hints lead to: ids first, then labels."""
-    return _continued(ws, rules, item, address, draft) or _labelled(ws, rules, address, draft, at)
+    """Return the thread of this address that a draft's hints lead to: ids first, then labels.
+
+    History follows the labels of its own import first, then those that live messages left.
+    """
+    found = _continued(ws, rules, item, address, draft)
+    if not found and item.imported:
+        found = _labelled(ws, rules, address, draft, at, item.imported)
+    return found or _labelled(ws, rules, address, draft, at)
 
 
 def note_labels(
@@ -63,8 +78,44 @@ def note_labels(
             ws.put(replace(known, thread=thread, seen_at=at))
 
 
+def note_past_labels(
+    ws: Workspace,
+    rules: Rules,
+    item: InboxItem,
+    address: AddressDoc,
+    draft: Message,
+    thread: str,
+    at: datetime,
+) -> None:
+    """Let the labels of an imported draft lead to its thread, for the import's own drafts.
+
+    Live messages do not follow them, and nothing that live ones left is changed.
+    """
+    for label in draft.labels[:MAX_LABELS]:
+        ident = past_label_row(rules, address.id, label, item.imported)
+        known = ws.get(Thread, ident)
+        if known is None:
+            ws.put(
+                Thread(
+                    id=ident,
+                    address=address.id,
+                    thread=thread,
+                    imports=(item.imported,),
+                    seen_at=at,
+                    borrowed=True,
+                )
+            )
+        elif known.seen_at is None or at > known.seen_at:  # an archive may be in any order
+            ws.put(replace(known, thread=thread, seen_at=at))
+
+
 def _label_row(rules: Rules, address: str, label: ThreadLabel) -> str:
     return rules.key.hashed("thk", f"{address}|label|{label.name}")
+
+
+def past_label_row(rules: Rules, address: str, label: ThreadLabel, imported: str) -> str:
+    """Return the id of an import's own row of a label, which goes when it is taken back."""
+    return rules.key.hashed("thk", f"{address}|label of {imported}|{label.name}")
 
 
 def _continued(
@@ -85,14 +136,23 @@ def _continued(
 
 
 def _labelled(
-    ws: Workspace, rules: Rules, address: AddressDoc, draft: Message, at: datetime
+    ws: Workspace,
+    rules: Rules,
+    address: AddressDoc,
+    draft: Message,
+    at: datetime,
+    imported: str = "",
 ) -> str | None:
     for label in draft.labels[:MAX_LABELS]:
         if not label.joins:
             continue
-        known = ws.get(Thread, _label_row(rules, address.id, label))
+        ident = _label_row(rules, address.id, label)
+        if imported:
+            ident = past_label_row(rules, address.id, label, imported)
+        known = ws.get(Thread, ident)
         if known is None or known.seen_at is None:
             continue
-        if label.days is None or at - known.seen_at <= timedelta(days=label.days):
+        # History may be long before a label's last use as well.
+        if label.days is None or abs(at - known.seen_at) <= timedelta(days=label.days):
             return known.thread
     return None

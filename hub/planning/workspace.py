@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -295,8 +296,9 @@ class Workspace:
         for kind in _KEPT:
             shelf = self._base.setdefault(kind, {})
             shelf.update(self._batch.get(kind, {}))
-            while len(shelf) > self._keep:
-                del shelf[next(iter(shelf))]
+            # All at once: the first key of a dict is found behind every one that was deleted.
+            for oldest in list(islice(shelf, max(0, len(shelf) - self._keep))):
+                del shelf[oldest]
         self._seqs.update(self._batch_seqs)
         if len(self._seqs) > self._keep:
             self._seqs.clear()

@@ -168,6 +168,11 @@ class FakeServices:
     ) -> Fetched:
         return await self.fetcher.fetch(url, hosts=hosts, headers=headers, max_bytes=max_bytes)
 
+    async def store_file(
+        self, data: bytes | AsyncIterator[bytes], metadata: Mapping[str, Any] | None = None
+    ) -> str:
+        return await self.store.blobs.put(data, metadata=metadata)
+
     async def take_in(
         self,
         channel: str,

@@ -5,13 +5,15 @@ Faked: time; the processes share an in-memory store. With real processes: test_p
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from hub.accounts import SENDING
 from hub.accounts.measures import AccountMeasures
+from hub.accounts.overview import HEARD
 from hub.accounts.reports import LASTS_S
+from hub.documents import State
 from hub.store.interface import Unavailable
 from hub.store.memory import MemoryStore
 from tests.accounts.conftest import Process
@@ -180,3 +182,31 @@ async def test_a_process_that_cannot_send_is_heard_though_another_one_holds_the_
     other.states.clear("account", "chat:main", SENDING)
     await other.reporter.look()
     assert await one.sees() == "ok"
+
+
+async def test_a_restart_does_not_forget_when_an_account_brought_something(
+    one: Process, store: MemoryStore
+) -> None:
+    """Told by the report that a process leaves behind, and kept when that has expired."""
+
+    async def told(process: Process) -> datetime | None:
+        await process.sees()
+        (found,) = [each for each in process.overview.last if each.name == "chat:main"]
+        return found.last_message_at
+
+    one.states.heard("chat:main")
+    heard_at = one.clock.now()
+    await one.reporter.report()
+    one.clock.advance(2 * LASTS_S)  # it died
+    assert await told(Process(store, one.clock, "two")) == heard_at
+    await one.sees()
+    await one.overview.keep_heard()
+    await one.overview.keep_heard()  # nothing new: nothing is written
+    kept = await store.table(State).get(HEARD)
+    assert kept is not None
+    assert (kept.value, kept.rev) == ({"chat:main": heard_at}, 1)
+    store._collections["account_reports"].clear()
+    three = Process(store, one.clock, "three")
+    assert await told(three) == heard_at
+    three.states.heard("chat:main")
+    assert await told(three) == one.clock.now()

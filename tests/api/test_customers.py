@@ -68,6 +68,10 @@ async def test_a_customers_page_shows_what_can_be_done(api: RunningHub) -> None:
     await api.call("PUT", "/api/v1/switches", {"name": "sample:main", "outbound": "off"})
     off = await api.get(f"/api/v1/customers/{await api.customer('ann')}")
     assert off["customer"]["addresses"][0]["can_reply"] is False
+    replies = f"/api/v1/customers/{await api.customer('ann')}/replies"
+    queued = await api.post(replies, {"parts": [{"type": "text", "text": "hi"}]})
+    told = await api.get(f"/api/v1/trace/{queued.json['entry_id']}")
+    assert "sending is switched off for sample:main" in str(told)
 
 
 async def test_names_are_not_searched_where_they_are_encrypted(

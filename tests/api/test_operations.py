@@ -95,6 +95,10 @@ async def test_what_could_not_be_read_is_shown_and_read_again_after_the_fix(
     await api.push(BROKEN)
     (letter,) = await letters(api)
     assert (letter["kind"], letter["stage"], letter["account"]) == ("inbox", "parse", "main")
+    measured = api.hub.metrics.registry.get_sample_value
+    assert measured("omniline_dead_letters_total") == 1
+    assert measured("omniline_router_leading") == 1
+    assert measured("omniline_spool_records") == 0
     detail = await api.get(f"/api/v1/dead-letters/{letter['id']}")
     assert detail["request"]["body"] == BROKEN.decode()
     assert "x-sample-signature" not in detail["request"]["headers"]

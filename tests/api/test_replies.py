@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from hub.documents import Entry, Job
+from hub.documents import AddressDoc, Conversation, Entry, Job, StrayBlob
 from normalizer.outcomes import Rejected
 from tests.support.hubs import RunningHub, running_hub
 
@@ -53,6 +54,32 @@ async def test_the_same_idempotency_key_answers_once_and_alike(api: RunningHub, 
     assert len(entries) == 1
 
 
+async def test_a_repetition_is_the_same_though_the_customer_was_merged_and_spoke_elsewhere(
+    api: RunningHub, ann: str
+) -> None:
+    """Told that its key was used for something else, a client would send a second answer."""
+    await api.message("hello", sender="bob")
+    bob = f"/api/v1/customers/{await api.customer('bob')}"
+    [talk] = (await api.get(bob))["conversations"]
+    bodies = ({"parts": HI}, {"parts": HI, "conversation": talk["id"]})
+    first = [
+        await api.post(f"{bob}/replies", {**body, "idempotency_key": f"k{n}"})
+        for n, body in enumerate(bodies)
+    ]
+    note = {"purpose": "transactional", "customer": bob.rpartition("/")[2], "parts": HI}
+    told = await api.post("/api/v1/notifications", note, once="k3")
+    await api.post(f"{ann}/merge", {"other": await api.customer("bob")})
+    talks = api.hub.store.table(Conversation)
+    held = await talks.get(talk["id"])
+    assert held is not None
+    await talks.put([replace(held, last_address=api.address_id("ann"))])
+    for n, body in enumerate(bodies):
+        again = await api.post(f"{bob}/replies", {**body, "idempotency_key": f"k{n}"})
+        assert (again.status, again.json["entry_id"]) == (202, first[n].json["entry_id"]), again
+    again = await api.post("/api/v1/notifications", note, once="k3")
+    assert (again.status, again.json["entry_id"]) == (202, told.json["entry_id"]), again
+
+
 async def test_an_idempotency_key_is_the_callers_own_and_for_one_request(
     api: RunningHub, ann: str
 ) -> None:
@@ -75,8 +102,13 @@ async def test_an_answer_is_refused_with_the_newer_entries_when_somebody_spoke(
 ) -> None:
     latest = (await api.get(f"{ann}/timeline"))["latest"]
     newer = await api.message("wait, one more thing")
-    refused = await api.post(f"{ann}/replies", {"parts": HI, "seen_up_to": latest}, once="k1")
+    upload = (await api.call("POST", "/api/v1/attachments", data=b"%PDF-1.7 x")).json["id"]
+    parts = [*HI, {"type": "file", "media": {"blob": upload}}]
+    refused = await api.post(f"{ann}/replies", {"parts": parts, "seen_up_to": latest}, once="k1")
     assert (refused.status, refused.problem) == (409, "conversation-moved-on")
+    row = await api.hub.store.table(StrayBlob).get(upload)
+    assert row is not None
+    assert row.state == "unnamed"  # it is the next answer's to send
     assert [entry["id"] for entry in refused.json["entries"]] == [newer.id]
     assert refused.json["entries"][0]["text"] == "wait, one more thing"
     again = await api.post(
@@ -171,6 +203,20 @@ async def test_an_answer_goes_to_the_address_that_is_named(api: RunningHub, ann:
     assert (foreign.status, foreign.problem) == (404, "not-found")
 
 
+async def test_an_answer_by_an_account_that_is_gone_is_refused_at_once(
+    api: RunningHub, ann: str
+) -> None:
+    """It would be queued, and nothing would ever send it."""
+    addresses = api.hub.store.table(AddressDoc)
+    known = await addresses.get(api.address_id("ann"))
+    assert known is not None
+    await addresses.put([replace(known, account="closed")])
+    for body in ({}, {"address": known.id}):
+        refused = await api.post(f"{ann}/replies", {"parts": HI, **body})
+        assert (refused.status, refused.problem) == (409, "unreachable")
+        assert "sample:closed, which is not configured any more" in refused.json["detail"]
+
+
 async def test_a_message_can_be_confirmed_as_read(api: RunningHub) -> None:
     entry = await api.message("hello")
     answered = await api.post(f"/api/v1/entries/{entry.id}/seen", {"state": "read"})
@@ -228,3 +274,4 @@ async def test_while_routing_lags_writes_are_refused_and_can_come_again(
     refused = await api.post(f"{ann}/replies", {"parts": HI})
     assert (refused.status, refused.problem) == (503, "unavailable")
     assert int(refused.headers["Retry-After"]) > 0
+    assert api.hub.metrics.registry.get_sample_value("omniline_overloaded_total") == 1

@@ -103,6 +103,18 @@ ROWS: Mapping[str, Row] = {
     "takeover": Row("the routing hub is killed", _takeover),
     "stuck": Row("an account that swallows every call, beside others", _stuck),
     "pages": Row("pages in a small and a large space", _pages),
+    "even64": _load(
+        "as sustained64, with the naive handler on uvloop as well",
+        quick=False,
+        connections=64,
+        naive_loop="uvloop",
+    ),
+    "own64": _load(
+        "as sustained64, with the hub on Python's own event loop",
+        quick=False,
+        connections=64,
+        extra='event_loop = "asyncio"',
+    ),
     "motor64": _load(
         "as sustained64, with the motor driver",
         quick=False,

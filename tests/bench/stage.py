@@ -151,10 +151,10 @@ class Stage:
             await self.mongo.drop_database(name)
 
     @contextlib.asynccontextmanager
-    async def naive(self) -> AsyncIterator[Side]:
+    async def naive(self, loop: str = "asyncio") -> AsyncIterator[Side]:
         async with self.database() as database:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.bench.naive", self.mongod.url, database),
+                *(sys.executable, "-m", "tests.bench.naive", self.mongod.url, database, loop),
                 cwd=ROOT,
                 stdout=asyncio.subprocess.PIPE,
             )

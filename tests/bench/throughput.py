@@ -28,6 +28,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cpu: float | None = None
     extra: str = ""  # further lines for [hub]
     more: str = ""  # further tables of the configuration
+    naive_loop: str = "asyncio"  # what the naive handler runs on
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -43,7 +44,10 @@ class Round(msgspec.Struct, frozen=True):
 
 async def throughput(stage: Stage, row: str, plan: Plan) -> list[Result]:
     """Measure a row. Raises BenchError when messages were refused or lost."""
-    async with stage.naive() as naive, stage.hub(extra=plan.extra, more=plan.more) as hub:
+    async with (
+        stage.naive(plan.naive_loop) as naive,
+        stage.hub(extra=plan.extra, more=plan.more) as hub,
+    ):
         if not plan.new:
             await stage.make_known(hub, KNOWN)
         for side in (naive, hub):
@@ -103,6 +107,8 @@ async def _one(stage: Stage, side: Side, plan: Plan) -> Round:
 def _results(row: str, plan: Plan, hub: list[Round], naive: list[Round]) -> list[Result]:
     who = "new customers" if plan.new else "known customers"
     where = f"{who}, {plan.connections} connection{'s' if plan.connections > 1 else ''}"
+    if plan.naive_loop != "asyncio":
+        where += f", naive on {plan.naive_loop}"
 
     def line(what: str, field: str, unit: str, **bars: float | None) -> Result:
         mine = [getattr(each, field) for each in hub]

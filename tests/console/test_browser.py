@@ -159,7 +159,7 @@ async def test_times_are_those_of_the_browsers_zone(console: Console, browser: B
     assert (hours[1] - int(utc[11:13])) % 24 in (19, 20)
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [320, 1280])
 async def test_no_page_is_wider_than_its_screen(
     console: Console, browser: Browser, width: int
 ) -> None:
@@ -169,12 +169,15 @@ async def test_no_page_is_wider_than_its_screen(
     await console.command("note", customer=customer, text=long)
     async with agent(console, browser, viewport={"width": width, "height": 800}) as page:
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        assert await page.get_by_role("link", name="Accounts").is_visible()
         await open_customer(console, page, customer)
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
         box = await page.locator("#answer button").bounding_box()
         assert box is not None
         assert box["x"] + box["width"] <= width
         assert box["y"] + box["height"] <= 800
+        await page.get_by_role("region", name="Messages").focus()  # by keyboard, too
+        await page.keyboard.press("Home")
         assert await page.locator(".scroll").evaluate(
             "each => each.scrollWidth <= each.clientWidth"
         )

@@ -8,7 +8,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from hub.documents import Conversation, TicketLink
+from hub.api.views import Remark, TimelinePage
+from hub.console.pages import _remarks, _said
+from hub.documents import Conversation, Entry, TicketLink
 from normalizer.drafts import Amendment, AmendmentKind, DeliveryState, Event, Receipt, Target
 from normalizer.parts import Button, Card, File, Image, Link, Location, Media, MediaState
 from tests.console.people import Console
@@ -215,6 +217,43 @@ async def test_what_failed_says_why(console: Console) -> None:
     page = await (await console.agents.sign_in()).customer(customer)
     (line,) = (each for each in page.lines if "out" in each.classes)
     assert "Not sent the window is closed" in line.text
+
+
+async def test_the_list_does_not_call_answered_what_did_not_arrive(console: Console) -> None:
+    """A customer whose answer failed, or perhaps failed, still waits."""
+    customer = await console.say("hello")
+    answer = await console.command(
+        "reply", customer=customer, parts=[{"type": "text", "text": "hi"}]
+    )
+    agent = await console.agents.sign_in()
+    sent = await agent.get("/console/")
+    assert "You: hi" in sent.shown
+    assert "waits for an answer" not in sent.attributes("span", "title")
+    target = Target(entry=answer["entry"])
+    await console.take_in(Receipt(key="r", target=target, state=DeliveryState.FAILED))
+    failed = await agent.get("/console/")
+    assert "Not sent: hi" in failed.shown
+    assert "waits for an answer" in failed.attributes("span", "title")
+    entry = await console.hub.hub.store.table(Entry).get(answer["entry"])
+    assert entry is not None
+    assert entry.delivery is not None
+    unknown = replace(entry, delivery=replace(entry.delivery, state=DeliveryState.UNKNOWN))
+    assert _said(unknown) == "Sent? No answer came"
+
+
+def test_remarks_about_several_accounts_are_one_line() -> None:
+    """Three boxes of them left no room for the timeline on a small screen."""
+    remarks = [
+        Remark(channel=channel, account="shop", kind="foreign_answers_unseen", text=channel)
+        for channel in ("sms", "weibo")
+    ]
+    page = TimelinePage(
+        customer="cus_1", merged_from=None, entries=[], next_cursor=None, latest="", remarks=remarks
+    )
+    assert _remarks(page) == [
+        "Answers given outside the hub on sms:shop, weibo:shop are not shown here."
+    ]
+    assert _remarks(replace(page, remarks=remarks[:1])) == ["sms"]
 
 
 async def test_tickets_stand_on_the_page_with_their_links(console: Console) -> None:

@@ -30,7 +30,8 @@ NEEDS_JOBS = {step for step in STEPS if step.startswith("jobs.")}
 NEEDS_DOORS = {"doors.1"}  # stopped there by tests/samples/test_doors.py
 NEEDS_MEDIA = {step for step in STEPS if step.startswith("media.")}  # tests/media/test_kills.py
 NEEDS_IMPORT = {"import.1", "import.2"}  # stopped there by tests/importing/test_kills.py
-ELSEWHERE = NEEDS_SPOOL | NEEDS_JOBS | NEEDS_DOORS | NEEDS_MEDIA | NEEDS_IMPORT
+NEEDS_SWEEP = {"sweep.1", "sweep.2"}  # stopped there by tests/media/test_strays.py
+ELSEWHERE = NEEDS_SPOOL | NEEDS_JOBS | NEEDS_DOORS | NEEDS_MEDIA | NEEDS_IMPORT | NEEDS_SWEEP
 PIPELINE = [step for step in STEPS if step not in ELSEWHERE]
 
 

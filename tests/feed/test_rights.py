@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,10 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from hub.api.keys import ApiKey
+from hub.api.keys import ApiKey, create_key
+from hub.clock import SystemClock
 from hub.documents import FeedRow
 from hub.feed.access import rights_of, selection_of
 from hub.planning.rules import Refusal
+from hub.store.memory import MemoryStore
 from tests.feed.world import World
 
 
@@ -50,6 +53,26 @@ def test_a_pattern_matches_whole_types(pattern: str, kind: str, matches: bool) -
 def test_other_patterns_are_refused(types: str) -> None:
     with pytest.raises(Refusal):
         selection_of(types, "", "")
+
+
+@pytest.mark.parametrize(
+    ("types", "meant"),
+    [
+        ("omniline.message.received.v1", "message.received"),
+        ("omniline.message.*", "message.*"),
+        ("ticket.linked.v1", "ticket.linked"),
+        ("message", "message.*"),
+    ],
+)
+async def test_a_pattern_that_nothing_can_match_is_refused_with_what_was_meant(
+    types: str, meant: str
+) -> None:
+    """Else a reader would wait for ever on an empty feed; nor can a scope be made of it."""
+    with pytest.raises(Refusal, match=re.escape(meant)) as refusal:
+        selection_of(f"ticket.*,{types}", "", "")
+    assert refusal.value.status == 400
+    with pytest.raises(ValueError, match=re.escape(meant)):
+        await create_key(MemoryStore(), SystemClock(), "shop", [f"feed:read:{types}"])
 
 
 def test_length_and_number_of_patterns_are_bounded() -> None:

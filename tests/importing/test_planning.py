@@ -5,6 +5,7 @@ Real: the planners over the in-memory store. A test calls the rounds that the hu
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -36,12 +37,14 @@ from normalizer.drafts import (
     Event,
     Evidence,
     Identity,
+    Message,
     Profile,
     Receipt,
     Target,
+    ThreadLabel,
 )
 from normalizer.model import Direction, Trust
-from normalizer.parts import Image, Media, Text
+from normalizer.parts import Image, Media, Text, plain_text
 from tests.planners.harness import START, PlannerHarness, said, somebody
 
 OLD = datetime(2019, 5, 17, 8, 30, tzinfo=UTC)
@@ -193,6 +196,192 @@ async def test_an_erased_persons_past_does_not_come_back(hub: PlannerHarness) ->
     before = await dump(hub)
     assert not await bring(hub, old("li", "0"))
     assert await dump(hub) == before
+
+
+# --- threads of mails ----------------------------------------------------------------------------
+
+
+def mailed(key: str, *, after_days: float = 0, who: str = "li", **more: Any) -> Message:
+    """Return a mail as the mail connector reads it; ``answers`` is its In-Reply-To.
+
+    Without References a mail is named by what it answers, else by its own id.
+    """
+    answers, subject = more.pop("answers", ""), more.pop("subject", "")
+    hints: dict[str, Any] = {"thread": f"<{answers or key}>"}
+    if answers:
+        hints["continues"] = (f"<{answers}>",)
+    if subject:
+        name = subject.removeprefix("Re: ")
+        joins = subject.startswith("Re: ")
+        hints["labels"] = (ThreadLabel(name=f"subject:{name}", joins=joins, days=30),)
+    at = OLD + timedelta(days=after_days)
+    given = {"at": at, "vendor_ids": (f"<{key}>",), **hints, **more}
+    return said(who, key, key, channel="mail", **given)
+
+
+async def threads(hub: PlannerHarness) -> dict[str, str]:
+    """Return the thread of each mail by its key."""
+    return {plain_text(entry.parts): entry.thread or "" for entry in await hub.all(Entry)}
+
+
+CORRESPONDENCE = (
+    mailed("order", subject="order"),
+    mailed("ours", answers="order", after_days=1, direction=Direction.OUT),
+    mailed("thanks", answers="ours", after_days=2),
+    mailed("again", answers="thanks", after_days=80),
+    mailed("by subject", subject="Re: order", after_days=29),
+    mailed("still by subject", subject="Re: order", after_days=58),
+    mailed("too late", subject="Re: order", after_days=89),
+    mailed("new order", subject="order", after_days=90),
+    mailed("to the new one", subject="Re: order", after_days=91),
+    mailed("stranger by id", answers="order", after_days=92, who="eve"),
+    mailed("stranger by subject", subject="Re: order", after_days=92, who="mallory"),
+    mailed("other matter", subject="Re: invoice", after_days=93),
+)
+TOGETHER = (
+    {"order", "ours", "thanks", "again", "by subject", "still by subject"},
+    {"too late"},
+    {"new order", "to the new one"},
+    {"stranger by id"},
+    {"stranger by subject"},
+    {"other matter"},
+)
+
+
+@pytest.mark.parametrize("how", ["live", "history", "history in one batch"])
+async def test_old_mails_are_threaded_like_live_ones(hub: PlannerHarness, how: str) -> None:
+    """By In-Reply-To and by subject within 30 days, where References are missing."""
+    for draft in CORRESPONDENCE:
+        if how == "live":
+            assert draft.at is not None
+            hub.now = draft.at
+            await hub.give(draft, channel="mail")
+        else:
+            commit = how == "history"
+            await hub.give(draft, channel="mail", imported=ONE, commit=commit)
+    await hub.flush()
+    found = await threads(hub)
+    groups = {ident: {key for key in found if found[key] == ident} for ident in found.values()}
+    assert sorted(map(sorted, groups.values())) == sorted(map(sorted, TOGETHER))
+
+
+async def test_importing_a_correspondence_twice_changes_nothing(hub: PlannerHarness) -> None:
+    await bring(hub, *CORRESPONDENCE, channel="mail")
+    before, told = await dump(hub), await hub.told()
+    await bring(hub, *CORRESPONDENCE, channel="mail")
+    await bring(hub, *CORRESPONDENCE, by=TWO, channel="mail")
+    assert (await dump(hub), await hub.told()) == (before, told)
+
+
+async def test_history_joins_live_threads_and_goes_without_a_trace(hub: PlannerHarness) -> None:
+    """It follows what live mails left, and leaves nothing there that they would follow."""
+    near = START - timedelta(days=20) - OLD
+    await hub.give(mailed("live", subject="order", at=START), channel="mail")
+    before = await dump(hub)
+    await bring(
+        hub,
+        mailed("of another time", subject="order"),
+        mailed("answer to that", subject="Re: order", after_days=1),
+        mailed("by id", answers="live", after_days=near.days),
+        mailed("by subject", subject="Re: order", after_days=near.days),
+        mailed("by id of that", answers="by subject", after_days=near.days + 1),
+        channel="mail",
+    )
+    found = await threads(hub)
+    assert found["by id"] == found["by subject"] == found["by id of that"] == found["live"]
+    assert found["of another time"] == found["answer to that"] != found["live"]
+    await hub.give(mailed("live again", subject="Re: order", at=START), channel="mail")
+    assert (await threads(hub))["live again"] == found["live"]
+    after = await dump(hub)
+    await take_back(hub)
+    left = await dump(hub)
+    assert await threads(hub) == {"live": found["live"], "live again": found["live"]}
+    assert left["customers"] == after["customers"]
+    assert [each["_id"] for each in left["threads"]] == [
+        each["_id"]
+        for each in after["threads"]
+        if each["_id"] in {row["_id"] for row in before["threads"]} or not each.get("imports")
+    ]
+    assert not [row for row in left["threads"] if row.get("imports") or row.get("borrowed")]
+
+
+async def test_history_that_joined_goes_wholly_where_nothing_live_came_after(
+    hub: PlannerHarness,
+) -> None:
+    await hub.give(mailed("live", subject="order", at=START), channel="mail")
+    before = await dump(hub)
+    near = (START - OLD).days - 10
+    await bring(
+        hub,
+        mailed("by id", answers="live", after_days=near),
+        mailed("by subject", subject="Re: order", after_days=near),
+        *CORRESPONDENCE,
+        channel="mail",
+    )
+    await take_back(hub)
+    assert await dump(hub) == before
+
+
+@pytest.mark.parametrize("first", [ONE, TWO])
+async def test_two_imports_of_one_correspondence_go_each_with_its_own(
+    hub: PlannerHarness, first: str
+) -> None:
+    """Sent and Inbox as two files: what answers across them is one thread."""
+    before = await dump(hub)
+    ours = [draft for draft in CORRESPONDENCE if draft.direction is Direction.OUT]
+    theirs = [draft for draft in CORRESPONDENCE if draft.direction is Direction.IN]
+    await bring(hub, *ours, by=TWO, channel="mail")
+    await bring(hub, *theirs, channel="mail")
+    found = await threads(hub)
+    assert found["order"] == found["ours"] == found["thanks"] == found["again"]
+    await take_back(hub, first)
+    assert len(await hub.all(Entry)) == len(theirs if first == TWO else ours)
+    await take_back(hub, TWO if first == ONE else ONE)
+    assert await dump(hub) == before
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_history_joined_nothing_is_left_of_it(
+    hub: PlannerHarness, seed: int
+) -> None:
+    """Mails that answer each other at random, live ones, then two imports, taken back."""
+    chance = random.Random(seed)
+
+    def some(count: int, first: int) -> list[Message]:
+        return [
+            mailed(
+                f"m{number}",
+                who=chance.choice(["li", "wu"]),
+                after_days=chance.randrange(100),
+                answers=chance.choice(["", f"m{chance.randrange(number + 1)}"]),
+                subject=chance.choice(["", "one", "Re: one", "Re: two"]),
+                direction=chance.choice([Direction.IN, Direction.OUT]),
+            )
+            for number in range(first, first + count)
+        ]
+
+    hub.now = OLD + timedelta(days=100)
+    for draft in some(8, 0):
+        await hub.give(draft, channel="mail", received_at=draft.at)
+    before = await dump(hub)
+    for draft in some(40, 8):
+        await bring(hub, draft, by=chance.choice([ONE, TWO]), channel="mail")
+    assert len(await hub.all(Entry)) == 48
+    for ident in chance.sample([ONE, TWO], 2):
+        await take_back(hub, ident)
+    assert await dump(hub) == before
+
+
+async def test_a_live_answer_to_an_imported_mail_keeps_its_thread(hub: PlannerHarness) -> None:
+    await bring(hub, *CORRESPONDENCE[:3], channel="mail")
+    live = mailed("live", answers="thanks", at=START)
+    await hub.give(live, channel="mail")
+    found = await threads(hub)
+    assert found["live"] == found["order"]
+    await take_back(hub)
+    await hub.give(mailed("next", answers="live", at=START), channel="mail")
+    await hub.give(mailed("to the old one", thread="<order>", at=START), channel="mail")
+    assert set((await threads(hub)).values()) == {found["order"]}
 
 
 # --- live again -----------------------------------------------------------------------------------

@@ -706,6 +706,18 @@ async def test_a_refused_answer_comes_back_as_an_internal_note(
     assert desk.tickets["100"].reopened == 1
 
 
+async def test_a_refused_answer_is_not_told_of_somebody_who_was_erased(
+    world: World, dispatcher: Dispatcher, desk: Desk
+) -> None:
+    await work(world, ticket_job(1))
+    erased = replace(CONVERSATION, state="closed", closed_by="erased", final=True)
+    await world.store.table(Conversation).put([erased])
+    args = {"reason": "it was closed for good", "text": "Dear Ms Li"}
+    await work(world, ticket_job(2, "refused_answer", entry=None, args=args))
+    assert desk.texts("100") == ["text 1"]
+    assert await world.letters() == []
+
+
 async def test_without_a_ticket_there_is_nothing_to_tell_it(
     world: World, dispatcher: Dispatcher, desk: Desk
 ) -> None:
@@ -874,6 +886,22 @@ async def test_a_merged_tickets_successor_stands_for_its_conversation(world: Wor
     answer = await commands_of(world.store, "desk", event(ticket_id="101"))
     assert answer is not None
     assert answer.args["conversation"] == "cnv_1"
+
+
+async def test_an_answer_in_a_ticket_goes_to_its_own_customer_and_not_to_one_merged_into_it(
+    world: World,
+) -> None:
+    """Whichever was there first: the agent sees the name of the customer it was made for."""
+    own = replace(KNOWN, id="tmp_2", conversation="cnv_2", ticket="101")
+    merged = event("merged", data={"value": "101"})
+    for first, then in ((KNOWN, own), (own, KNOWN)):
+        await world.store.table(TicketMap).delete({})
+        await world.store.table(TicketMap).insert([first])
+        await world.store.table(TicketMap).insert([then])
+        await follow(world.store, "desk", merged)
+        answer = await commands_of(world.store, "desk", event(ticket_id="101"))
+        assert answer is not None
+        assert answer.args["conversation"] == "cnv_2"
 
 
 async def test_our_own_echo_says_nothing(world: World) -> None:

@@ -17,6 +17,7 @@ from hub.housekeeping import AT_ONCE, Housekeeping
 from hub.ids import earliest_id
 from hub.services import HubServices
 from hub.store.interface import Unavailable
+from hub.sweeping import EVERY_S, Sweeper
 from hub.testing.clock import START
 from hub.testing.services import FakeServices
 from tests.jobs.world import World
@@ -95,6 +96,29 @@ async def test_one_process_a_minute_does_it(world: World, house: House) -> None:
     await world.later(60)
     await other.keeping.look()
     assert other.closed == ["cnv_100_open"]
+
+
+class CountingSweeper:
+    def __init__(self) -> None:
+        self.sweeps = 0
+
+    async def sweep(self) -> None:
+        self.sweeps += 1
+
+
+async def test_what_is_left_behind_is_swept_once_an_hour(world: World, house: House) -> None:
+    """By one process; off without a sweeper (``media.unnamed_days = 0``)."""
+    sweepers = [CountingSweeper(), CountingSweeper()]
+    other = House(world, "two")
+    await House(world, "off").keeping.look()
+    for each, sweeper in zip((house, other), sweepers, strict=True):
+        each.keeping._sweeper = cast(Sweeper, sweeper)
+        for _ in range(2):
+            await each.keeping.look()
+    assert [sweeper.sweeps for sweeper in sweepers] == [1, 0]
+    await world.later(EVERY_S)
+    await other.keeping.look()
+    assert [sweeper.sweeps for sweeper in sweepers] == [1, 1]
 
 
 async def test_items_that_another_process_held_too_long_go_on_by_themselves(

@@ -9,15 +9,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import MutableSequence
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from structlog.typing import EventDict
 
 from hub import steps
 from hub.documents import Job
 from hub.jobs import Obsolete, Paused, to_result
-from hub.retry import GIVE_UP, LONGEST_S, MISCONFIGURED_S, SETTLE_FIRST_S, SETTLE_FOR_S, backoff_s
+from hub.outbound import AccountGate
+from hub.retry import (
+    GIVE_UP,
+    LEAST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    LONGEST_S,
+    MISCONFIGURED_S,
+    SETTLE_FIRST_S,
+    SETTLE_FOR_S,
+    backoff_s,
+)
 from hub.store.interface import Unavailable
 from hub.testing.clock import START
 from normalizer.outcomes import (
@@ -93,6 +106,41 @@ async def test_no_more_lanes_run_at_once_than_there_is_room_for(world: World) ->
         await world.finished("a_1", "b_1", "c_1")
 
 
+async def test_an_account_that_is_switched_off_costs_nobody_anything(world: World) -> None:
+    """Ten thousand answers may wait for it: none is so much as looked at before it is on again."""
+    off = {"chat:off"}
+    waiting = [job(f"job_{n}", f"send:{n}", account="chat:off") for n in range(1, 30)]
+    await world.give(*waiting, job("job_99", "send:other", account="chat:on"))
+    async with world.working(gate=AccountGate(world.clock, off=lambda: off)) as workers:
+        await world.finished("job_99")
+        await world.until("the lane to be left", lambda: not workers.busy)
+        assert [task.get_name() for task in workers.ended] == ["lane send:other"]
+        assert await world.job("job_1") == waiting[0]
+        off.clear()
+        workers.wake.set()
+        await world.finished(*(each.id for each in waiting))
+    assert len(world.outside.done) == 30
+
+
+async def test_what_was_begun_is_looked_up_though_its_account_is_switched_off_since(
+    world: World,
+) -> None:
+    """Nothing leaves by that, and what comes behind it waits."""
+    off: set[str] = set()
+    world.outside.plan["job_1"] = [LOST]
+    await world.give(job("job_1", account="chat:main"), job("job_2", account="chat:main"))
+    async with world.working(gate=AccountGate(world.clock, off=lambda: off)) as workers:
+        await world.in_state("job_1", "settling")
+        off.add("chat:main")
+        await world.later(SETTLE_FIRST_S)
+        await world.finished("job_1")
+        await world.until("the lane to be left", lambda: not workers.busy)
+        assert world.outside.started == ["job_1"]
+        off.clear()
+        await world.finished("job_2", tick_s=1.0)
+    assert world.states == {"job_1": "accepted", "job_2": "accepted"}
+
+
 async def test_what_is_not_due_waits_and_so_does_all_behind_it(world: World) -> None:
     await world.give(job("job_1", due_at=START + timedelta(seconds=30)), job("job_2"))
     async with world.working():
@@ -152,8 +200,11 @@ async def test_temporary_failures_are_tried_again_later_and_nothing_passes_them(
         (RateLimited("slow down", retry_after=77), 77),
         (Misconfigured("no rights"), MISCONFIGURED_S),
         (Paused("switched off", 33), 33),
+        (RateLimited("at once, it says", retry_after=0), LEAST_PAUSE_S),
+        (RateLimited("for ever", retry_after=float("inf")), LONGEST_PAUSE_S),
+        (RateLimited("no number", retry_after=float("nan")), LEAST_PAUSE_S),
     ],
-    ids=["rate limited", "misconfigured", "paused"],
+    ids=["rate limited", "misconfigured", "paused", "no wait", "for ever", "no number"],
 )
 async def test_what_is_not_the_jobs_fault_costs_no_attempt(
     world: World, failure: Exception, wait_s: float
@@ -218,8 +269,11 @@ async def test_a_final_failure_is_told_and_kept_for_a_person_and_the_lane_goes_o
 ) -> None:
     world.outside.plan["job_1"] = [failure]
     await world.give(job("job_1"), job("job_2"))
-    async with world.working():
+    gave_up = Mock()
+    async with world.working() as workers:
+        workers.gave_up = gave_up
         await world.finished("job_1", "job_2")
+    gave_up.assert_called_once_with()
     assert world.states == {"job_1": "failed", "job_2": "accepted"}
     assert world.told[0].result["reason"] == failure.reason
     (letter,) = await world.letters()
@@ -229,6 +283,23 @@ async def test_a_final_failure_is_told_and_kept_for_a_person_and_the_lane_goes_o
     dead = await world.job("job_1")
     assert (dead.state, dead.live) == ("dead", False)
     assert world.outside.started == ["job_1", "job_2"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "event"),
+    [(Temporary, "job_again"), (OutcomeUnknown, "job_in_doubt"), (Rejected, "job_gave_up")],
+)
+async def test_what_a_backend_says_of_people_is_kept_for_the_operator_and_not_logged(
+    world: World, logs: MutableSequence[EventDict], failure: type[Failure], event: str
+) -> None:
+    said = "no requester li@example.com, +8613800138000"
+    world.outside.plan["job_1"] = [failure(said)]
+    await world.give(job("job_1"))
+    async with world.working():
+        held = await world.in_state_of("job_1", lambda job: said in job.reason)
+    assert said in held.reason
+    (line,) = [each for each in logs if each["event"] == event]
+    assert line["reason"] == "no requester ***, ***"
 
 
 @pytest.mark.parametrize("result", [None, {"state": "failed", "code": "recalled"}])
@@ -459,6 +530,25 @@ async def test_a_second_failure_after_a_redrive_is_another_letter(world: World) 
         await world.finished("job_1")
     assert [letter.reason for letter in await world.letters()] == ["once", "twice"]
     assert len(world.told_keys) == 2
+
+
+async def test_a_send_that_hangs_is_cut_when_there_is_no_more_time_and_left_in_doubt(
+    world: World,
+) -> None:
+    """Its job stays as a crash would leave it: whoever takes it over looks it up."""
+    world.outside.gates["job_1"] = asyncio.Event()
+    await world.give(job("job_1"))
+    workers = world.workers()
+    task = asyncio.create_task(workers.run())
+    await world.until("the send", lambda: world.outside.started == ["job_1"])
+    workers.stop()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert not workers.busy
+    assert len(workers.ended) == 1
+    held = await world.job("job_1")
+    assert (held.state, held.live) == ("sending", True)
+    assert world.told == []
 
 
 async def test_what_a_dead_worker_was_sending_is_looked_up_first(world: World) -> None:

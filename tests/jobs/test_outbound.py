@@ -18,6 +18,7 @@ from hub.documents import AddressDoc, Entry, EntrySender
 from hub.jobs import Obsolete, Paused
 from hub.outbound import AccountGate, Sender
 from hub.plugin_context import ConnectorContext
+from hub.retry import GIVE_UP
 from hub.store.interface import Unavailable
 from hub.testing.clock import START
 from hub.testing.services import FakeServices
@@ -239,9 +240,26 @@ async def test_an_account_of_another_process_is_left_to_it(
     world: World, sender: Sender, chat: Chat
 ) -> None:
     await change(world, ANSWER, account="elsewhere")
-    for call in (sender.run, sender.look_up):
-        with pytest.raises(Paused, match="chat:elsewhere is not configured here"):
-            await call(SEND)
+    with pytest.raises(Temporary, match="chat:elsewhere is not configured here"):
+        await sender.run(SEND)
+    with pytest.raises(Paused, match="chat:elsewhere is not configured here"):
+        await sender.look_up(SEND)
+
+
+async def test_an_answer_whose_account_is_gone_for_good_is_given_up_and_told(
+    world: World, sender: Sender, chat: Chat
+) -> None:
+    await change(world, ANSWER, account="gone")
+    await world.give(replace(SEND, account="chat:gone", attempts=0))
+    async with world.working():
+        held = await world.in_state_of("job_1", lambda job: job.failing_since is not None)
+        assert held.failing_since == START
+        await world.later(GIVE_UP.total_seconds() + 1)
+        await world.finished("job_1")
+    (told,) = world.told
+    assert told.result["state"] == "failed"
+    assert told.result["reason"] == "the account chat:gone is not configured here"
+    assert len(await world.letters()) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 USER, PASSWORD = "shop", "the-password-of-shop"
+# {"status":"400","schemes":"Bearer","scope":"https://mail.google.com/"}, as Google documents it
+REFUSED_TOKEN = (
+    "eyJzdGF0dXMiOiI0MDAiLCJzY2hlbWVzIjoiQmVhcmVyIiwic2NvcGUiOiJodHRwczovL21haWwuZ29vZ2xlLmNvbS8i"
+    "fQ=="
+)
 _HEADS = "(UID INTERNALDATE RFC822.SIZE)"
 _BODY = re.compile(r"\(UID BODY\.PEEK\[(?P<section>HEADER|1|1\.MIME|)\](?:<0\.\d+>)?\)\Z")
 Misbehave = Callable[["Session", str], Awaitable[None]]
@@ -24,6 +29,8 @@ class FakeImap:
 
     def __init__(self, *capabilities: str) -> None:
         self.capabilities = capabilities or ("IDLE", "UIDPLUS", "ID", "AUTH=XOAUTH2")
+        self.at_once = True  # XOAUTH2 with its command (SASL-IR), else behind a continuation
+        self.takes_token: Callable[[str], bool] = lambda token: token == PASSWORD
         self.mails: dict[int, bytes] = {}
         self.uid_validity = 7
         self.next_uid = 1
@@ -126,7 +133,9 @@ class Session:
 
     def capabilities(self) -> str:
         # As many servers do: IDLE and the others are told to who has logged in.
-        return " ".join(["CAPABILITY", "IMAP4rev1", *(self.server.capabilities * self.known)])
+        before = ["AUTH=XOAUTH2", *["SASL-IR"] * self.server.at_once]
+        told = self.server.capabilities if self.known else before
+        return " ".join(["CAPABILITY", "IMAP4rev1", *told])
 
     async def on_capability(self, tag: str, args: str) -> None:
         self.write(f"* {self.capabilities()}", f"{tag} OK done")
@@ -142,10 +151,15 @@ class Session:
     async def on_authenticate(self, tag: str, args: str) -> None:
         self.server.logins += 1
         mechanism, _, given = args.partition(" ")
-        wanted = f"user={USER}\1auth=Bearer {PASSWORD}\1\1"
         assert mechanism == "XOAUTH2"
-        if base64.b64decode(given).decode() != wanted:
-            self.write("+ eyJzdGF0dXMiOiI0MDAifQ==")
+        assert bool(given) is self.server.at_once, "in one step where the server can, else in two"
+        if not given:
+            self.write("+ ")
+            given = (await self.reader.readline()).decode().removesuffix("\r\n")
+        user, bearer, *rest = base64.b64decode(given).decode().split("\1")
+        assert (user, bearer[:12], rest) == (f"user={USER}", "auth=Bearer ", ["", ""])
+        if not self.server.takes_token(bearer.removeprefix("auth=Bearer ")):
+            self.write("+ " + REFUSED_TOKEN)
             assert await self.reader.readline() == b"\r\n", "an empty line ends the exchange"
             self.write(f"{tag} NO [AUTHENTICATIONFAILED] Invalid credentials")
             return

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any
 
 import msgspec
+
+from tests.mail.fake_imap import REFUSED_TOKEN
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +53,7 @@ class FakeSmtp:
             "SMTPUTF8",
             "8BITMIME",
         )
+        self.takes_token: Callable[[str], bool] = lambda token: token == password
         self.answers: dict[str, str] = {}
         self.taken: list[Taken] = []
         self.on_taken: Callable[[Taken], None] = lambda taken: None
@@ -121,6 +124,9 @@ class FakeSmtp:
             elif command == "AUTH":
                 self.logins += 1
                 mechanism, _, given = text[5:].partition(" ")
+                if mechanism == "XOAUTH2":
+                    known = await self._xoauth2(given, reader, writer, say)
+                    continue
                 assert mechanism == "PLAIN", "the first mechanism offered is taken"
                 good = base64.b64decode(given) == f"\0{self.user}\0{self.password}".encode()
                 known = await say("auth", "235 2.7.0 ok" if good else "535 5.7.8 bad password")
@@ -151,6 +157,21 @@ class FakeSmtp:
                 return
             else:
                 writer.write(b"500 5.5.1 what?\r\n")
+
+    async def _xoauth2(
+        self,
+        given: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        say: Callable[[str, str], Awaitable[bool]],
+    ) -> bool:
+        user, bearer, *rest = base64.b64decode(given).decode().split("\1")
+        assert (user, bearer[:12], rest) == (f"user={self.user}", "auth=Bearer ", ["", ""])
+        if self.takes_token(bearer.removeprefix("auth=Bearer ")):
+            return await say("auth", "235 2.7.0 ok")
+        writer.write(f"334 {REFUSED_TOKEN}\r\n".encode())
+        assert await reader.readline() == b"\r\n", "an empty line ends the exchange"
+        return await say("auth", "535 5.7.8 bad token")
 
 
 def _path(text: str) -> str:

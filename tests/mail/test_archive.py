@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from pathlib import Path
 
 import pytest
 
 from connectors.mail.connector import MailConnector
+from connectors.mail.taking import instance_of
+from hub.documents import Entry
+from hub.importing.mbox_file import MboxFile
+from hub.importing.taking import Taking
 from hub.testing.services import FakeServices
 from normalizer.drafts import Message
 from normalizer.keys import dedupe_key
 from normalizer.model import Direction
-from normalizer.parts import File, MediaState
+from normalizer.parts import File, MediaState, plain_text
 from tests.mail.mailboxes import connector, mail
+from tests.planners.harness import PlannerHarness
 
 SETTINGS = {
     "address": "shop@example.org",
@@ -67,3 +73,48 @@ async def test_attachments_of_an_archived_mail_are_kept(shop: MailConnector) -> 
     assert file.media.state is MediaState.PENDING
     assert file.media.blob is not None
     assert await shop.context.blobs.read(file.media.blob) == b"1;2;3"
+
+
+async def test_the_hubs_own_mails_in_an_archive_are_known_and_no_failures(tmp_path: Path) -> None:
+    services = FakeServices()
+    shop = connector(SETTINGS, services, "shop")
+    own = mail(
+        sender="shop@example.org", to="ann@example.com", X_Hub_Instance=instance_of(shop.context)
+    )
+    file = tmp_path / "all.mbox"
+    separator = b"From x Sun Nov 22 10:00:00 2026\n"
+    file.write_bytes(separator + own + b"\n" + separator + mail(to="shop@example.org"))
+    try:
+        taking = Taking(services.store, services.key, services.clock, region="CN")
+        counts = await taking.try_out(MboxFile(file, shop), lambda counts, page: None)
+    finally:
+        await shop.stop()
+    assert (counts.seen, counts.taken, counts.known, counts.failed) == (2, 1, 1, 0)
+    assert counts.failures == ()
+
+
+async def test_archived_mails_without_references_are_one_thread(shop: MailConnector) -> None:
+    """Our side first, as an import reads them; the customer's program names one mail at most."""
+    hub = await PlannerHarness().open()
+    archive = [
+        ("sent", "a1", {"In_Reply_To": "<q1@x.test>", "References": "<q1@x.test>"}),
+        ("sent", "a2", {"In_Reply_To": "<q2@x.test>", "References": "<a1@x.test> <q2@x.test>"}),
+        ("", "q1", {}),
+        ("", "q2", {"In_Reply_To": "<a1@x.test>"}),
+        ("", "q3", {"subject": "回复: a question"}),
+        ("", "another matter", {"subject": "Re: an invoice"}),
+    ]
+    for folder, name, headers in archive:
+        sender, to = "ann@example.com", "shop@example.org"
+        if folder:
+            sender, to = to, sender
+        raw = mail(name, sender=sender, to=to, ident=f"<{name}@x.test>", **headers)
+        read = await shop.read_history(raw, folder)
+        await hub.give(*read.drafts, channel="mail", account="shop", imported="imp_one")
+    threads: dict[str, set[str]] = {}
+    for entry in await hub.all(Entry):
+        threads.setdefault(entry.thread or "", set()).add(plain_text(entry.parts))
+    assert sorted(threads.values(), key=len) == [
+        {"another matter"},
+        {"a1", "a2", "q1", "q2", "q3"},
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from connectors.mail import checking
@@ -13,7 +14,7 @@ from normalizer.drafts import Message
 from normalizer.outcomes import Temporary
 from normalizer.parts import plain_text
 from tests.mail.conftest import MakeBox
-from tests.mail.mailboxes import Mailbox, outgoing, until
+from tests.mail.mailboxes import Mailbox, mail, outgoing, until
 
 CLOSED = 9
 
@@ -61,6 +62,8 @@ async def test_history_comes_in_pages_since_a_day_and_can_be_resumed(box: Mailbo
     """Both sides of the conversation, each once, nothing older; the door's cursor is not moved."""
     box.has(*(f"old {number:02}" for number in range(5)), age_s=40 * 86_400)
     box.has(*(f"text {number:02}" for number in range(70)), age_s=86_400)
+    ours = mail("ours", sender=box.address, to="ann@example.com")
+    box.server.write(box.user, [ours], "Sent", age_s=86_400)
     since = datetime.now(UTC) - timedelta(days=10)
     pages: list[Polled] = []
     cursor = None
@@ -70,16 +73,25 @@ async def test_history_comes_in_pages_since_a_day_and_can_be_resumed(box: Mailbo
         assert keys(again) == keys(pages[-1]), "the same cursor brings the same page"
         cursor = pages[-1].cursor
     found = [key for page in pages for key in keys(page)]
-    texts = sorted(
-        plain_text(draft.parts)
-        for page in pages
-        for item in page.items
-        for draft in item.drafts
-        if isinstance(draft, Message)
-    )
-    assert texts == [f"text {number:02}" for number in range(70)]
-    assert len(set(found)) == len(found) == 70
+    texts = [text for page in pages for text in texts_of(page)]
+    assert texts[0] == "ours", "Sent goes first: customers' answers find it there"
+    assert sorted(texts[1:]) == [f"text {number:02}" for number in range(70)]
+    assert len(set(found)) == len(found) == 71
     assert max(len(page.items) for page in pages) <= 50
+
+    # An import that an older release began had the inbox first, and Sent is still to come.
+    uid = msgspec.json.decode(pages[-1].cursor or "")["uid"]
+    validity = msgspec.json.decode(pages[-1].cursor or "")["validity"]
+    cursor = msgspec.json.encode({"folder": "inbox", "validity": validity, "uid": uid}).decode()
+    begun = await box.connector.history(since, cursor)
+    assert (texts_of(begun), begun.more) == ([], True)
+    last = await box.connector.history(since, begun.cursor)
+    assert (texts_of(last), last.more) == (["ours"], False)
+
+
+def texts_of(page: Polled) -> list[str]:
+    drafts = [draft for item in page.items for draft in item.drafts]
+    return [plain_text(draft.parts) for draft in drafts if isinstance(draft, Message)]
 
 
 def keys(page: Polled) -> list[str]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
 import pytest
 
 from connectors.mail.connector import MailConnector
+from connectors.mail.held import Holding
 from connectors.mail.positions import TRIES, Position, Positions
+from hub import Incoming
+from hub.testing.clock import FakeClock
 from hub.testing.services import FakeServices
 from normalizer.outcomes import Failure, Misconfigured, Temporary
 from tests.mail.fake_imap import FakeImap, Session, hang_up, says
-from tests.mail.mailboxes import Held, connector, mail
+from tests.mail.mailboxes import Held, connector, mail, until
 
 SINCE = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -24,10 +27,23 @@ async def server() -> AsyncIterator[FakeImap]:
         yield fake
 
 
+class Hasty(FakeClock):
+    """A minute goes by whenever somebody looks."""
+
+    def monotonic(self) -> float:
+        self.advance(61)
+        return super().monotonic()
+
+
 @pytest.fixture
-async def shop(server: FakeImap) -> AsyncIterator[MailConnector]:
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def shop(server: FakeImap, clock: FakeClock) -> AsyncIterator[MailConnector]:
     settings = {**server.settings, "limits": {"answer_s": 1.0, "look_every_s": 0.1}}
-    made = connector(settings, FakeServices(), "shop")
+    made = connector(settings, FakeServices(clock=clock), "shop")
     yield made
     await made.stop()
 
@@ -64,6 +80,7 @@ def poison(server: FakeImap, uid: int, how: str) -> None:
     server.behave["FETCH"] = fetch
 
 
+@pytest.mark.parametrize("clock", [Hasty()])
 @pytest.mark.parametrize("how", ["cut", "no"])
 async def test_a_mail_that_cannot_be_fetched_blocks_nobody(
     server: FakeImap, shop: MailConnector, how: str
@@ -90,6 +107,64 @@ async def test_a_mail_that_cannot_be_fetched_blocks_nobody(
     last = await run(shop, cursor, 4)
     assert last.texts == ["four"]
     assert Positions.decode(last.cursor).folders["INBOX"].gaps == {}
+
+
+async def test_a_server_out_of_order_for_a_while_costs_no_mail_all_its_tries(
+    server: FakeImap, shop: MailConnector, clock: FakeClock
+) -> None:
+    """Each arrival is a look, and so is every renewal of IDLE: the tries are a minute apart."""
+    cursor = (await run(shop, None)).cursor
+    server.add(mail("one"))
+    poison(server, 1, "no")
+    held = Held(shop, cursor)
+
+    async def looked() -> bool:
+        return sum("UID SEARCH" in command for command in server.commands) > 3 * TRIES
+
+    await until("many looks", looked)
+    assert Positions.decode(held.cursor).folders["INBOX"].gaps == {"1": 1}
+    server.behave.clear()
+    clock.advance(61)
+    await held.until(lambda: "one" in held.texts, "the first")
+    await held.close()
+    assert not [item.failed for item in held.items if item.failed]
+
+
+async def test_a_sent_folder_that_is_lost_now_and_then_is_followed_at_once(
+    shop: MailConnector, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Servers cut connections every half hour: the wait grows with failures in a row only."""
+    holding = Holding(shop._mailbox, shop._taker, None, never)
+    holding._inbox_is_open.set()
+    waits: list[float] = []
+    for followed_s, longest in ((1800.0, 1.0), (1.0, 300.0)):
+        waits.clear()
+        monkeypatch.setattr("connectors.mail.held.asyncio", Sleepless(waits))
+
+        async def follow(which: str, followed_s: float = followed_s) -> None:
+            clock.advance(followed_s)
+            raise Temporary("the connection was lost")
+
+        monkeypatch.setattr(holding, "_follow", follow)
+        with pytest.raises(asyncio.CancelledError):
+            await holding._keep("sent")
+        assert longest / 2 <= max(waits) <= longest
+
+
+class Sleepless:
+    """Stands for asyncio: notes how long somebody would sleep, and ends with the twelfth."""
+
+    def __init__(self, waits: list[float]) -> None:
+        self._waits = waits
+
+    async def sleep(self, seconds: float) -> None:
+        self._waits.append(seconds)
+        if len(self._waits) == 12:
+            raise asyncio.CancelledError
+
+
+async def never(items: Sequence[Incoming], cursor: str) -> None:
+    raise AssertionError("nothing is delivered here")
 
 
 async def test_a_mail_that_failed_once_comes_in_its_place(
@@ -124,6 +199,30 @@ async def test_a_mail_that_vanishes_is_passed(server: FakeImap, shop: MailConnec
     del server.mails[2]
     held = await run(shop, cursor, 3)
     assert held.texts == ["one", "three"]
+
+
+async def test_a_mail_that_is_deleted_while_it_is_fetched_is_no_dead_letter(
+    server: FakeImap, shop: MailConnector
+) -> None:
+    """As Dovecot does when another session deletes: it is listed, and its text is NIL."""
+    cursor = (await run(shop, None)).cursor
+    for text in ("one", "two", "three"):
+        server.add(mail(text))
+    usual = Session.on_fetch
+
+    async def fetch(session: Session, tag: str) -> None:
+        args = server.commands[-1].partition("FETCH ")[2]
+        if args.startswith("2 ") and "BODY" in args:
+            del server.mails[2]
+            session.write("* 2 FETCH (UID 2 BODY[] NIL)", f"{tag} OK done")
+        else:
+            await usual(session, tag, args)
+
+    server.behave["FETCH"] = fetch
+    held = await run(shop, cursor, 3)
+    assert held.texts == ["one", "three"]
+    assert [item.failed for item in held.items if item.failed] == []
+    assert Positions.decode(held.cursor).folders["INBOX"].gaps == {}
 
 
 async def test_what_a_lost_push_would_have_told_is_found_by_looking(
@@ -199,3 +298,28 @@ async def test_a_server_that_goes_away_ends_the_door_with_a_reason(
     assert isinstance(error, Temporary)
     assert isinstance(error, Failure)
     assert error.reason
+
+
+@pytest.mark.parametrize(
+    ("listed", "sent"),
+    [
+        ('(\\HasNoChildren) "/" "Sent Messages"', "Sent Messages"),
+        ('(\\HasNoChildren) "/" "&XfJT0ZAB-"', "已发送"),
+        ('(\\HasNoChildren) "." "INBOX.Sent"', "INBOX.Sent"),
+        ('(\\Noselect) "/" "Sent"', ""),
+        ('(\\HasNoChildren) "/" "Sent to lawyers"', ""),
+    ],
+)
+async def test_a_sent_folder_without_a_flag_is_known_by_its_usual_names(
+    server: FakeImap, shop: MailConnector, listed: str, sent: str
+) -> None:
+    """QQ and older servers flag none (RFC 6154); one that is flagged goes first."""
+    server.behave["LIST"] = says(f"* LIST {listed}", "TAG OK done")
+    imap = await shop._mailbox.open()
+    try:
+        assert await shop._mailbox.sent_folder(imap) == sent
+        flagged = '* LIST (\\HasNoChildren \\Sent) "/" "Out"'
+        server.behave["LIST"] = says(f"* LIST {listed}", flagged, "TAG OK done")
+        assert await shop._mailbox.sent_folder(imap) == "Out"
+    finally:
+        await imap.close()

@@ -141,6 +141,10 @@ async def test_a_search_names_no_charset(server: FakeImap, imap: Imap) -> None:
     [
         ("LOGIN", "NO [AUTHENTICATIONFAILED] no", LoginRefused),
         ("LOGIN", "NO [UNAVAILABLE] later", Temporary),
+        ("LOGIN", "NO [ALERT] Too many simultaneous connections. (Failure)", Temporary),
+        ("LOGIN", "NO Temporary authentication failure.", Temporary),
+        ("LOGIN", "NO [AUTHENTICATIONFAILED] too many connections with it", LoginRefused),
+        ("LOGIN", "NO Login fail. Password is incorrect, login frequency limited", LoginRefused),
         ("LOGIN", "BAD what", Rejected),
         ("SELECT", "NO [NONEXISTENT] none", Misconfigured),
         ("SELECT", "NO Unsafe Login. Please contact", Misconfigured),
@@ -191,14 +195,33 @@ async def test_user_and_folder_are_quoted(server: FakeImap) -> None:
     assert not [line for line in server.commands if line.startswith("A1")]
 
 
-async def test_xoauth2_and_its_refusal(server: FakeImap) -> None:
-    """Trap 6: a refusal is a challenge that waits for an empty line, which nobody sent."""
+@pytest.mark.parametrize("at_once", [True, False], ids=["SASL-IR", "in two steps"])
+async def test_xoauth2_and_its_refusal(server: FakeImap, at_once: bool) -> None:
+    """Trap 6: a refusal is a challenge that waits for an empty line, which nobody sent.
+
+    And it is the only place where the server says why.
+    """
+    server.at_once = at_once
     token = {"password": None, "access_token": PASSWORD}
     imap = await Imap.open(settings(server, **token), None)
     assert imap.can("IDLE")
     await imap.close()
-    with pytest.raises(LoginRefused):
+    with pytest.raises(LoginRefused) as refused:
         await Imap.open(settings(server, **{**token, "access_token": "expired"}), None)
+    assert "status 400, schemes Bearer, scope https://mail.google.com/" in refused.value.reason
+    assert "expired" not in refused.value.reason
+    with pytest.raises(LoginRefused, match="cannot carry"):
+        await Imap.open(settings(server, **{**token, "access_token": "with\1fields"}), None)
+
+
+async def test_a_server_without_xoauth2_is_named(server: FakeImap) -> None:
+    """It answers a mechanism that it does not know in any way."""
+    server.behave["CAPABILITY"] = says("* CAPABILITY IMAP4rev1 AUTH=PLAIN", "TAG OK done")
+    for answer in ("TAG BAD what?", "TAG NO [CANNOT] Unsupported authentication mechanism."):
+        server.behave["AUTHENTICATE"] = says(answer)
+        with pytest.raises(Misconfigured, match="offers no XOAUTH2") as told:
+            await Imap.open(settings(server, password=None, access_token=PASSWORD), None)
+        assert not isinstance(told.value, LoginRefused)
 
 
 async def test_closing_closes_the_transport(server: FakeImap, imap: Imap) -> None:

@@ -223,6 +223,27 @@ async def test_html_and_links_are_safe(smtp: FakeSmtp, shop: MailConnector) -> N
     assert '<a href="https://example.com/?a=1&amp;b=2">' in shown
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("请打开https://shop.cn/a?b=1查看订单。", '请打开<a href="{0}">{0}</a>查看订单。'),
+        ("See https://shop.cn/a?b=1.", 'See <a href="{0}">{0}</a>.'),
+        ("(at https://shop.cn/a?b=1), or call", '(at <a href="{0}">{0}</a>), or call'),
+        ("https://shop.cn/a?b=1_(x)", '<a href="{0}_(x)">{0}_(x)</a>'),
+        ("size:  12\n  colour", "size: \xa012<br>\n\xa0\xa0colour"),
+    ],
+)
+async def test_an_address_in_a_sentence_leads_where_its_writer_meant(
+    smtp: FakeSmtp, shop: MailConnector, text: str, shown: str
+) -> None:
+    await shop.send(outgoing(ANN, text))
+    page = smtp.taken[0].mail.get_body(("html",))
+    assert page is not None
+    wanted = shown.format("https://shop.cn/a?b=1")
+    assert f"<div>{wanted}</div>" in page.get_content().replace("\r\n", "\n")
+    assert smtp.taken[0].text == text
+
+
 async def test_files_are_attached_under_safe_names(
     smtp: FakeSmtp, shop: MailConnector, services: FakeServices
 ) -> None:

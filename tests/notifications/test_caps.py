@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hub.notifications.caps import Cap, possible_at, take
@@ -12,6 +12,7 @@ from hub.notifications.policy import DAY, WEEK
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 CAPS = (Cap(3, DAY), Cap(10, WEEK))
+BUSY = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 HOURS = st.lists(st.integers(0, 24 * 30), max_size=60)
 
 
@@ -43,6 +44,7 @@ def test_without_caps_everything_is_taken() -> None:
     assert take((), at(0), [at(0)] * 1000)
 
 
+@BUSY
 @given(asked=HOURS)
 def test_no_span_ever_has_too_many(asked: list[int]) -> None:
     taken: list[datetime] = []
@@ -54,6 +56,7 @@ def test_no_span_ever_has_too_many(asked: list[int]) -> None:
             assert sum(start <= each < start + cap.span for each in taken) <= cap.most
 
 
+@BUSY
 @given(asked=HOURS, hours=st.integers(0, 24 * 30))
 def test_what_is_called_possible_is_and_nothing_before_it_was(asked: list[int], hours: int) -> None:
     taken: list[datetime] = []

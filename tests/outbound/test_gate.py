@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from hub.outbound.gate import OPEN_FIRST_S, PROBE_WAIT_S, TRIPS_AFTER, AccountGate, pause_s
+from hub.outbound.gate import OPEN_FIRST_S, PROBE_WAIT_S, TRIPS_AFTER, AccountGate
+from hub.retry import pause_s
 from hub.testing.clock import FakeClock
 from normalizer.outcomes import (
     Misconfigured,

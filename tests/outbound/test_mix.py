@@ -9,7 +9,8 @@ import asyncio
 import base64
 import time
 from collections import defaultdict
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ from tests.support.scale import scaled
 ANSWERS = scaled(90, 1000)
 EACH = WINDOW_SENDS + 1  # one more than a window lets through
 WITHIN_S = scaled(100.0, 900.0)
-SPACE_KEY = base64.b64encode(b"a space key that both hubs share").decode()
-MODULES = ["hub.testing.samples.webhook", "tests.outbound.vendor"]
+SETTINGS = {
+    "plugin_modules": ["hub.testing.samples.webhook", "tests.outbound.vendor"],
+    "space_key": base64.b64encode(b"a space key that both hubs share").decode(),
+}
 
 
 def account(vendor: StrictVendor) -> str:
@@ -46,6 +49,17 @@ def account(vendor: StrictVendor) -> str:
             f"quota = {vendor.quota}",
         ]
     )
+
+
+@asynccontextmanager
+async def hub_with_vendor(
+    mongo_url: str, mongo_db_name: str, data: Path, **vendor: Any
+) -> AsyncIterator[tuple[StrictVendor, RunningHub]]:
+    """A vendor, and a hub that sends through it."""
+    async with StrictVendor(**vendor) as strict:
+        more = account(strict)
+        async with running_hub(mongo_url, mongo_db_name, data, hub=SETTINGS, more=more) as hub:
+            yield strict, hub
 
 
 async def speaks(hub: RunningHub, who: str) -> str:
@@ -108,7 +122,7 @@ async def test_answers_through_a_troubled_vendor_all_end_in_their_right_state(
                     mongo_url,
                     mongo_db_name,
                     tmp_path / name,
-                    hub={"space_key": SPACE_KEY, "plugin_modules": MODULES, "workers": 8},
+                    hub={**SETTINGS, "workers": 8},
                     more=account(vendor),
                 )
             )
@@ -167,16 +181,7 @@ async def test_answers_through_a_troubled_vendor_all_end_in_their_right_state(
 async def test_windows_are_shown_before_and_refused_after_they_are_spent(
     mongo_url: str, mongo_db_name: str, tmp_path: Path
 ) -> None:
-    async with (
-        StrictVendor(quota=100) as vendor,
-        running_hub(
-            mongo_url,
-            mongo_db_name,
-            tmp_path,
-            hub={"plugin_modules": MODULES},
-            more=account(vendor),
-        ) as hub,
-    ):
+    async with hub_with_vendor(mongo_url, mongo_db_name, tmp_path, quota=100) as (vendor, hub):
         path = await speaks(hub, "ann")
         (limits,) = (await hub.get(path))["limits"]
         (window,) = limits["windows"]
@@ -198,16 +203,7 @@ async def test_windows_are_shown_before_and_refused_after_they_are_spent(
 async def test_a_template_is_listed_shown_filled_in_and_sent(
     mongo_url: str, mongo_db_name: str, tmp_path: Path
 ) -> None:
-    async with (
-        StrictVendor() as vendor,
-        running_hub(
-            mongo_url,
-            mongo_db_name,
-            tmp_path,
-            hub={"plugin_modules": MODULES},
-            more=account(vendor),
-        ) as hub,
-    ):
+    async with hub_with_vendor(mongo_url, mongo_db_name, tmp_path) as (vendor, hub):
         path = await speaks(hub, "ann")
         listed = await hub.get("/api/v1/accounts/strict:main/templates")
         assert listed == {
@@ -248,16 +244,7 @@ async def test_a_lost_answer_is_settled_by_a_person_and_never_sent_again_by_itse
     mongo_url: str, mongo_db_name: str, tmp_path: Path
 ) -> None:
     """Nobody can look it up: it is shown as unknown; sent, failed or again is for a person."""
-    async with (
-        StrictVendor() as vendor,
-        running_hub(
-            mongo_url,
-            mongo_db_name,
-            tmp_path,
-            hub={"plugin_modules": MODULES},
-            more=account(vendor),
-        ) as hub,
-    ):
+    async with hub_with_vendor(mongo_url, mongo_db_name, tmp_path) as (vendor, hub):
         path = await speaks(hub, "blind-ann")
         vendor.lose = {"one", "two", "three"}
         for text in ("one", "two", "three"):
@@ -307,16 +294,7 @@ async def test_an_unknown_answer_is_settled_from_the_command_line(
     mongo_url: str, mongo_db_name: str, tmp_path: Path
 ) -> None:
     """The command itself, beside a running hub; what cannot be settled is said in plain words."""
-    async with (
-        StrictVendor() as vendor,
-        running_hub(
-            mongo_url,
-            mongo_db_name,
-            tmp_path,
-            hub={"plugin_modules": MODULES, "space_key": SPACE_KEY},
-            more=account(vendor),
-        ) as hub,
-    ):
+    async with hub_with_vendor(mongo_url, mongo_db_name, tmp_path) as (vendor, hub):
         path = await speaks(hub, "blind-ann")
         vendor.lose = {"one"}
         for text in ("one", "refuse me"):
@@ -327,13 +305,7 @@ async def test_an_unknown_answer_is_settled_from_the_command_line(
         refused, unknown = letters["send:rejected"], letters["send:outcome_unknown"]
         config = tmp_path / "omniline.toml"
         config.write_text(
-            config_text(
-                mongo_url,
-                mongo_db_name,
-                tmp_path,
-                hub={"plugin_modules": MODULES, "space_key": SPACE_KEY},
-                more=account(vendor),
-            )
+            config_text(mongo_url, mongo_db_name, tmp_path, hub=SETTINGS, more=account(vendor))
         )
         config.chmod(0o600)
 
@@ -366,16 +338,7 @@ async def test_an_unknown_answer_is_settled_from_the_command_line(
 async def test_an_account_whose_sends_fail_is_shown_degraded_until_they_work_again(
     mongo_url: str, mongo_db_name: str, tmp_path: Path
 ) -> None:
-    async with (
-        StrictVendor() as vendor,
-        running_hub(
-            mongo_url,
-            mongo_db_name,
-            tmp_path,
-            hub={"plugin_modules": MODULES},
-            more=account(vendor),
-        ) as hub,
-    ):
+    async with hub_with_vendor(mongo_url, mongo_db_name, tmp_path) as (vendor, hub):
         vendor.away = True
         for n in range(TRIPS_AFTER):
             path = await speaks(hub, f"p-{n}")

@@ -315,6 +315,30 @@ async def test_a_ledger_that_is_away_before_the_call_leaves_no_doubt(
     assert way.chat.sent == []
 
 
+@pytest.mark.parametrize(
+    ("broken", "failure"),
+    [
+        (OSError(28, "No space left on device"), Temporary("")),
+        (KeyError("of a connector"), Rejected("")),
+    ],
+    ids=["a full disk", "a bug"],
+)
+async def test_what_fails_before_the_call_is_never_an_unknown_send(
+    way: Way, monkeypatch: pytest.MonkeyPatch, broken: Exception, failure: Failure
+) -> None:
+    """Nobody has to ask the customer whether something arrived that never left."""
+    way.can(quotas=(DAY,))
+
+    def breaks(message: Any) -> int:
+        raise broken
+
+    monkeypatch.setattr(way.chat, "sends_needed", breaks)
+    with pytest.raises(type(failure), match="be made ready") as raised:
+        await way.sender.run(SEND)
+    assert "of a connector" not in raised.value.reason
+    assert way.chat.sent == []
+
+
 # --- the account ---------------------------------------------------------------------------------
 
 

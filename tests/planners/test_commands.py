@@ -134,6 +134,62 @@ async def test_another_customers_words_are_not_in_between(
     await hub.done("reply", address=li.id, parts=HI, seen_up_to=seen)
 
 
+async def test_an_answer_stands_in_a_thread_of_its_own_address_only(hub: PlannerHarness) -> None:
+    """In a stranger's, that one's chat would miss a number and the customer would see nothing."""
+    for who, thread in (("li", ""), ("li", "second"), ("mei", ""), ("mei", "other")):
+        draft = said(who, f"{who} {thread}", channel="site", thread=thread)
+        await hub.give(draft, channel="site")
+    entries = sorted(await hub.all(Entry), key=lambda entry: entry.position)
+    li, own, *foreign = entries
+    for entry in (li, own):
+        result = await hub.done("reply", address=li.address, thread=entry.thread, parts=HI)
+        assert (await hub.see(Entry, result["entry"])).thread == entry.thread
+    for entry in foreign:
+        refused = await hub.refused("reply", address=li.address, thread=entry.thread, parts=HI)
+        assert refused == (404, "not-found")
+
+
+async def test_an_answer_in_a_conversation_leaves_by_the_channel_that_is_named(
+    hub: PlannerHarness, li: AddressDoc
+) -> None:
+    """Else by the one where the customer spoke last: what is private must not go there instead."""
+    await hub.give(said("li", "2", channel="board"), channel="board")
+    board = next(doc for doc in await hub.all(AddressDoc) if doc.channel == "board")
+    await hub.done("merge", customer=li.customer, other=board.customer, evidence=AGENT)
+    [chat] = [each for each in await hub.all(Conversation) if each.root == li.id]
+    for channel, address in (("", li.id), ("chat", li.id), ("board", board.id)):
+        told = {"conversation": chat.id, "channel": channel, "parts": HI}
+        for whose in ({}, {"customer": li.customer}):
+            result = await hub.done("reply", **told, **whose)
+            assert (await hub.see(Entry, result["entry"])).address == address, (channel, whose)
+    assert await hub.refused("reply", conversation=chat.id, channel="mail", parts=HI) == (
+        409,
+        "unreachable",
+    )
+
+
+@pytest.mark.parametrize("undone", [False, True], ids=["merged", "merged and undone"])
+async def test_who_was_merged_meanwhile_spoke_in_between_all_the_same(
+    hub: PlannerHarness, li: AddressDoc, undone: bool
+) -> None:
+    """The feed tells a message under the customer of its moment; the page is the person's."""
+    await hub.give(said("mei", "2"))
+    mei = next(doc for doc in await hub.all(AddressDoc) if doc.id != li.id)
+    merge = {"customer": li.customer, "other": mei.customer, "evidence": AGENT}
+    seen = (await hub.all(FeedRow))[-1].id
+    made = await hub.done("merge", **merge) if undone else {}
+    await hub.give(said("mei", "3"))
+    newest = max(await hub.all(Entry), key=lambda entry: entry.position)
+    if undone:
+        await hub.done("unmerge", link=made["link"])
+    else:
+        await hub.done("merge", **merge)
+    refused = await hub.command("reply", address=mei.id, parts=HI, seen_up_to=seen)
+    assert (refused.error, refused.result) == ("conversation-moved-on", {"entries": [newest.id]})
+    if undone:  # and nobody spoke in li's own timeline
+        await hub.done("reply", address=li.id, parts=HI, seen_up_to=seen)
+
+
 async def test_an_answer_goes_where_the_customer_was_reached(hub: PlannerHarness) -> None:
     """By conversation: where it spoke last. By customer: the newest address, or the channel's."""
     await hub.give(said("li", "1"))

@@ -121,6 +121,20 @@ async def test_silence_that_a_message_notices_is_told_to_the_tickets(hub: Planne
     assert [job.args for job in changes] == [{"status": "solved"}]
 
 
+async def test_what_is_closed_while_its_ticket_is_still_being_made_is_closed_there_too(
+    hub: PlannerHarness,
+) -> None:
+    """The helpdesk was away: its ticket is made late, and must not stay open for ever."""
+    await hub.give(said("li", "1"))
+    [conversation] = await hub.all(Conversation)
+    await hub.done("close", conversation=conversation.id)
+    made, change = sorted(
+        (job for job in await hub.all(Job) if job.kind == "ticket"), key=lambda job: job.position
+    )
+    assert (made.task, change.task, change.args) == ("append", "change", {"status": "solved"})
+    assert (change.lane, change.backend) == (made.lane, "desk")
+
+
 @pytest.mark.parametrize(("hours", "expected"), [(24, [0, 0]), (25, [0, 1])])
 async def test_a_message_reopens_within_a_day(
     hub: PlannerHarness, hours: int, expected: list[int]

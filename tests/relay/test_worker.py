@@ -87,6 +87,26 @@ async def test_a_push_goes_on_as_it_came_with_nothing_of_ours(world: World) -> N
     assert set(got.headers) == {"host", "content-type", "content-length", "user-agent", RELAYED}
 
 
+@pytest.mark.parametrize(
+    ("path", "query", "got"),
+    [
+        ("/hook?token=a%20b", RAW.query_string, f"token=a%20b&{RAW.query_string}"),
+        ("/hook?token=a", "", "token=a"),
+        ("/hook#part", "x=1", "x=1"),
+        ("/钩子", "", ""),
+    ],
+)
+async def test_a_target_may_have_a_query_of_its_own(
+    world: World, path: str, query: str, got: str
+) -> None:
+    """Many receivers know their callers by a token there."""
+    await world.keep(msgspec.structs.replace(RAW, query_string=query))
+    url = world.target.url.replace("/from-omniline", path)
+    async with _closing(world.to(url)) as relay:
+        await relay.run(world.job)
+    assert [each.query for each in world.target.got] == [got]
+
+
 async def test_a_body_in_the_blob_store_goes_on_too(world: World) -> None:
     large = msgspec.structs.replace(RAW, body=b"x" * 2_000_000)
     blob = await world.store.blobs.put(msgspec.msgpack.encode(large), metadata={})

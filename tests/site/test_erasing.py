@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from connectors.site import customer_erased
@@ -10,7 +12,7 @@ from connectors.site.uploads import UploadDoc
 from connectors.site.visitors import UserDoc, VisitorDoc
 from tests.site.space import SERVER_KEY, Running
 from tests.site.test_inapp import order
-from tests.site.test_uploads import upload
+from tests.site.test_uploads import begin, upload
 
 KINDS = (VisitorDoc, UserDoc, ItemDoc, UploadDoc)
 
@@ -51,6 +53,29 @@ async def test_nothing_that_names_the_person_is_left(running: Running, times: in
         assert told not in left
     assert await running.space.store.table(ItemDoc).count({}) == 1
     assert running.space.store.blobs._blobs == {}  # type: ignore[attr-defined]
+
+
+async def test_an_erasure_between_two_steps_of_an_upload_leaves_no_bytes(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes are stored, and the row that would name them is gone by then."""
+    tab = await running.visitor()
+    begun = await begin(tab, b"passport", "text/plain")
+    address = running.connector.context.address_id(
+        running.site.visitors.visitor_address(tab.visitor)
+    )
+    put = running.space.store.blobs.put
+
+    async def put_and_erase(*args: Any, **more: Any) -> str:
+        blob = await put(*args, **more)
+        await customer_erased(running.space.context("site"), [address])
+        return blob
+
+    monkeypatch.setattr(running.space.store.blobs, "put", put_and_erase)
+    await running.call("PUT", begun.json["put_url"], data=b"passport")
+
+    assert running.space.store.blobs._blobs == {}  # type: ignore[attr-defined]
+    assert await running.space.store.table(UploadDoc).count({}) == 0
 
 
 async def test_a_visitor_who_logged_out_before_stays_out(running: Running) -> None:

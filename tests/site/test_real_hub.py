@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from PIL import Image
 
 from hub.clock import SystemClock
-from hub.documents import Entry
+from hub.documents import Entry, StrayBlob
+from normalizer.parts import Media, MediaState
+from tests.media.pictures import photo
 from tests.site.space import SECRET, SERVER_KEY, SITE, Browsers
-from tests.site.test_uploads import png
 from tests.support.hubs import RunningHub, running_hub
 
 pytestmark = pytest.mark.real_mongo
@@ -135,19 +138,54 @@ async def test_an_in_app_message_is_sent_by_the_workers(hub: RunningHub, site: B
     assert (await tab.call("GET", "/inbox")).json["unread"] == 0
 
 
-async def test_an_upload_is_kept_in_gridfs_and_served(hub: RunningHub, site: Browsers) -> None:
-    """The bytes come back whole, by the link in the message."""
+async def test_agents_see_a_visitors_picture_without_its_metadata(
+    hub: RunningHub, site: Browsers
+) -> None:
+    """As with any vendor's file: scanned, a copy and a thumbnail; the original is a download.
+
+    The visitor sees it at once, and the copy later. An agent's picture has none either.
+    """
     tab = await (await site.visitor()).connect()
-    picture = png(3, 2) + b"\0" * 600_000
-    asked = {"name": "截图.png", "mime": "image/png", "bytes": len(picture)}
-    begun = await tab.call("POST", "/uploads", json=asked)
+    picture = photo(orientation=6)
+    begun = await tab.call(
+        "POST", "/uploads", json={"name": "截图.jpg", "mime": "image/jpeg", "bytes": len(picture)}
+    )
     put = await site.call("PUT", begun.json["put_url"], data=picture)
     assert put.json["state"] == "ready", put.body
     part = {"type": "image", "upload_id": begun.json["upload_id"]}
     await tab.say("msg.send", client_msg_id="message-one", parts=[part])
-    shown = (await tab.expect("msg.new"))["parts"][0]
+    new = await tab.expect("msg.new")
+    assert new["parts"][0]["state"] == "ready"
 
-    assert (await site.call("GET", shown["url"])).body == picture
+    async def checked() -> Media | None:
+        entry = await hub.hub.store.table(Entry).get(new["server_msg_id"])
+        media = entry.parts[0].media if entry else Media()  # type: ignore[union-attr]
+        return media if media.state is MediaState.READY else None
+
+    media = await hub.until("the picture", checked)
+    assert (media.width, media.height, media.scan) == (400, 640, "unscanned")
+    page = await hub.get(f"/api/v1/entries/{new['server_msg_id']}")
+    for blob in (page["entry"]["parts"][0]["media"]["blob"], media.thumb.blob):
+        seen = await hub.call("GET", f"/api/v1/attachments/{blob}")
+        assert b"MakerOfCameras" not in seen.body
+    shown = await site.call("GET", new["parts"][0]["url"])
+    assert shown.body == await hub.hub.store.blobs.read(media.blob)
+    assert await hub.hub.store.blobs.read(media.original.blob) == picture
+
+    strays = hub.hub.store.table(StrayBlob)
+    assert await strays.count({}) == 0, "the message names it: it is never swept"
+
+    made = await hub.call("POST", "/api/v1/attachments?name=a.jpg", data=picture)
+    answered = await hub.post(
+        f"/api/v1/customers/{page['customer']}/replies",
+        {"parts": [{"type": "image", "media": {"blob": made.json["id"]}}]},
+    )
+    assert answered.status == 202, answered
+    answer = (await tab.expect("msg.new", seq="2"))["parts"][0]
+    assert (answer["w"], answer["h"]) == (400, 640)
+    left = (await site.call("GET", answer["url"])).body
+    assert not Image.open(BytesIO(left)).getexif()
+    assert b"MakerOfCameras" not in left
 
 
 async def test_typing_crosses_the_hub(hub: RunningHub, site: Browsers) -> None:

@@ -400,3 +400,40 @@ async def test_what_no_message_named_is_thrown_away_after_a_day(running: Running
     assert len(running.space.store.blobs._blobs) == 1  # type: ignore[attr-defined]
     (entry,) = await running.space.store.table(Entry).find({"seq": 1})
     assert await running.space.store.blobs.read(entry.parts[0].media.blob)  # type: ignore[union-attr]
+
+
+async def test_an_upload_that_is_thrown_away_can_no_longer_be_named(running: Running) -> None:
+    """Whichever comes first, the message or the sweep: no message names bytes that are gone."""
+    tab = await (await running.visitor()).connect()
+    late, named = await upload(tab, png(), "image/png"), await upload(tab, png(), "image/png")
+    uploads, table = running.site.uploads, running.space.store.table(UploadDoc)
+    stale = {doc.id: doc for doc in await table.find({})}
+    assert await uploads._withdrawn(stale[late])
+    for ident in (late, named):
+        part = {"type": "image", "upload_id": ident}
+        await tab.say("msg.send", client_msg_id=f"message-{ident[-8:]}", parts=[part])
+    assert (await tab.expect("msg.rejected"))["code"] == "upload_rejected"
+    await tab.expect("msg.new")
+    assert not await uploads._withdrawn(stale[named])
+
+
+async def test_a_file_in_two_messages_is_stored_twice(running: Running) -> None:
+    """What becomes of one of them does not take the other's away; an edit names its own."""
+    tab = await (await running.visitor()).connect()
+    part = {"type": "image", "upload_id": await upload(tab, png(), "image/png")}
+    for key in ("message-one", "message-two"):
+        await tab.say("msg.send", client_msg_id=key, parts=[part])
+        await tab.expect("msg.new", client_msg_id=key)
+    one, two = await running.space.entries(kind="message")
+    blobs = [str(entry.parts[0].media.blob) for entry in (one, two)]  # type: ignore[union-attr]
+    assert blobs[0] != blobs[1]
+
+    await running.space.store.blobs.delete(blobs[0])  # as the hub does when it has made its copy
+    edit = {"conversation_id": one.thread, "parts": [{"type": "text", "text": "这张"}, part]}
+    await tab.say("msg.edit", seq="1", **edit)
+    shown = (await tab.expect("msg.edited"))["parts"]
+    (edited, _) = await running.space.entries(kind="message")
+    assert edited.parts[1].media.blob == blobs[0]  # type: ignore[union-attr]
+    assert [each["type"] for each in shown] == ["text", "image"]
+    await tab.say("msg.send", client_msg_id="message-three", parts=[part])
+    assert (await tab.expect("msg.rejected"))["code"] == "upload_expired"

@@ -28,6 +28,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.introspection import Introspection
+
 READY_S = 20.0
 STOP_S = 10.0
 FIRST_PORT, LAST_PORT = 20_000, 32_000
@@ -46,7 +48,7 @@ ssl = yes
 ssl_cert = <{base}/tls/cert.pem
 ssl_key = <{base}/tls/key.pem
 disable_plaintext_auth = no
-auth_mechanisms = plain login
+auth_mechanisms = plain login xoauth2
 mail_location = maildir:~/Maildir
 mail_uid = 5000
 mail_gid = 5000
@@ -56,7 +58,13 @@ mailbox_idle_check_interval = 1 secs
 auth_failure_delay = 0
 login_trusted_networks = 127.0.0.0/8
 passdb {{
+  driver = oauth2
+  mechanisms = xoauth2
+  args = {base}/oauth2.conf
+}}
+passdb {{
   driver = passwd-file
+  mechanisms = plain login
   args = {base}/users
 }}
 userdb {{
@@ -181,6 +189,7 @@ class MailServer:
         # All there at the start: a running dovecot notices new ones only a second later.
         self._users = iter([f"u{number}" for number in range(1, USERS + 1)])
         self._daemons: list[subprocess.Popen[bytes]] = []
+        self.introspection = Introspection()
 
     @property
     def ca_file(self) -> str:
@@ -250,6 +259,7 @@ class MailServer:
     def __enter__(self) -> MailServer:
         try:
             self._prepare()
+            self.introspection.start()
             self._start("dovecot", "-F", "-c", str(self.base / "dovecot.conf"))
             self._start("postfix", "-c", str(self.base / "postfix"), "start-fg")
             for port in (self.imap, self.imaps, self.smtp, self.submission, self.lmtp):
@@ -261,6 +271,7 @@ class MailServer:
 
     def __exit__(self, *exc_info: object) -> None:
         self._stop_master()
+        self.introspection.stop()
         for daemon in self._daemons:
             with suppress(ProcessLookupError):
                 os.killpg(daemon.pid, signal.SIGTERM)
@@ -307,6 +318,7 @@ class MailServer:
             "submission": self.submission, "lmtp": self.lmtp, "auth": self.auth,
         }  # fmt: skip
         (base / "dovecot.conf").write_text(DOVECOT.format(**values))
+        (base / "oauth2.conf").write_text(self.introspection.settings)
         (base / "postfix/main.cf").write_text(MAIN_CF.format(**values))
         (base / "postfix/master.cf").write_text(MASTER_CF.format(**values))
         (base / "postfix/domains").write_text(ANYBODY)

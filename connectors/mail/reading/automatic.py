@@ -16,9 +16,13 @@ _LISTS = ("list-id", "list-unsubscribe")
 _LOCAL_PARTS = frozenset(
     {"mailer-daemon", "postmaster", "no-reply", "noreply", "do-not-reply", "donotreply"}
 )
+# Behind the words something else begins. "自动回复功能打不开" and "Out of office chairs" go on, and
+# are what a customer writes about.
 _SUBJECT = re.compile(
-    r"(?:自动回复|自動回覆|自动答复|自動回復|不在办公室|不在辦公室"
-    r"|Auto(?:matic)?[- ]?reply|Out of (?:the )?Office)",
+    r"[\[【(（]?(?:自动回复|自動回覆|自动答复|自動回復|不在办公室|不在辦公室"
+    r"|Auto(?:matic)?[- ]?reply|Out of (?:the )?Office)"
+    r"(?:\s*(?:\Z|[^\w\s])|\s+(?:Re|Fwd?|until|till|from|reply|message|notification|auto\w*)\b"
+    r"|\s*(?:回复|答复|回覆|邮件|信|通知|您)[:：]?)",
     re.IGNORECASE,
 )
 
@@ -31,8 +35,8 @@ def reasons(
     ``sender`` is the address in From in lower case, ``kind`` the mail's content type.
     """
     found: list[str] = []
-    submitted = headers.value("auto-submitted").what
-    if submitted and submitted.split()[0] != "no":
+    submitted = headers.value("auto-submitted").what.split()[:1]
+    if submitted not in ([], ["no"]):
         found.append("auto-submitted")
     if headers.value("precedence").what in _PRECEDENCE:
         found.append("precedence")

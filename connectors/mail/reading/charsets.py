@@ -81,6 +81,12 @@ def _decoded(raw: bytes, label: str) -> str:
         if raw.startswith(mark):
             return raw[len(mark) :].decode(name, "replace")
     codec = codec_of(label) if label else ""
+    if b"\x1b$" in raw and codec not in _STATEFUL:  # Japanese, as it is often left unsaid
+        text = _strictly(raw, "iso2022_jp_ext")
+        if text is not None:
+            return text
+    if codec == "utf-16":
+        codec = _byte_order(raw)
     if raw.isascii() and codec not in _STATEFUL and b"\0" not in raw:
         return raw.decode("ascii")
     if codec in _UNSURE and len(_HAN_IN_UTF8.findall(raw[:_SAMPLE])) >= 3:
@@ -95,8 +101,21 @@ def _decoded(raw: bytes, label: str) -> str:
     return _guessed(raw) if text is None else text
 
 
+def _byte_order(raw: bytes) -> str:
+    """Return which UTF-16 it is where no mark says so: the one in which there are blanks and signs.
+
+    Where both are as likely it is the one of RFC 2781, section 4.3.
+    """
+    found = {}
+    for codec in ("utf-16-be", "utf-16-le"):
+        text = raw[:_SAMPLE].decode(codec, "replace")
+        found[codec] = sum(1 for char in text if char < "\x80" or char in "，。、：；！？（）")
+    return max(found, key=lambda codec: found[codec])
+
+
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # it begins as the next one does
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )

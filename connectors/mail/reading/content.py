@@ -11,6 +11,7 @@ from __future__ import annotations
 import mimetypes
 import re
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -27,6 +28,7 @@ from connectors.mail.reading.limits import (
     MAX_TEXT_CHARS,
 )
 from connectors.mail.reading.structure import Node, Structure
+from connectors.mail.reading.threads import is_forwarded
 from connectors.mail.reading.tnef import unwrap
 from connectors.mail.reading.transfer import decoded, unflowed
 from normalizer.markup import OBJECT, HtmlText, safe_html, to_text
@@ -86,6 +88,16 @@ _MAGIC = (
 _CID = re.compile(r"\[cid:([^\]\s]{1,300})\]")
 _META = re.compile(rb"<meta[^>]{0,200}?charset=[\"']?([A-Za-z0-9_-]{1,40})", re.I)
 _PGP = "-----BEGIN PGP MESSAGE-----"
+# A screenshot that was pasted into a web mail's editor often stands in the page itself.
+_PICTURE_IN_PAGE = re.compile(
+    r"""(\bsrc\s{0,9}=\s{0,9})(?:(["'])\s{0,9}(?=data:)|(?=data:))"""
+    r"""data:(image/[a-z0-9.+-]{1,40})(?:;[a-z0-9=_-]{1,60}){0,5};base64,([^"'<>=]*={0,2})\s{0,9}(?(2)\2|(?=[\s>]))""",
+    re.IGNORECASE,
+)
+_DATA_IN_PAGE = re.compile(
+    r"""(?<=["'(=])data:[a-z0-9.+/-]{0,100}(?:;[a-z0-9=_-]{1,60}){0,5};base64,[a-z0-9+/=%]{200,}""",
+    re.IGNORECASE,
+)
 
 
 def read_content(
@@ -121,6 +133,7 @@ class _Reader:
         self.turned_away: list[str] = []
         self.original_needed = structure.left_out
         self.used: set[int] = set()
+        self.in_page: dict[str, tuple[str, str, bytes]] = {}  # by cid: ref, type, data
         self.by_cid = {
             cid: node
             for node in structure.root.walk()
@@ -206,7 +219,7 @@ class _Reader:
 
     def _bytes(self, node: Node) -> bytes:
         encoding = node.headers.plain("content-transfer-encoding")
-        data, note = decoded(node.body, encoding)
+        data, note = decoded(node.body, encoding, is_text=node.kind.startswith("text/"))
         if note:
             self.structure.note(note)
         return data
@@ -245,7 +258,7 @@ class _Reader:
         if not label:
             found = _META.search(raw[:4096])
             label = found[1].decode("ascii") if found else ""
-        markup = charsets.decode(raw, label)
+        markup = self._without_data(node, charsets.decode(raw, label))
         self.html.append(markup)
         if not words:
             return
@@ -253,6 +266,25 @@ class _Reader:
         if not read.whole:
             self.structure.note("HTML too large or too deep: its end was read as bare text")
         self._marked(read)
+
+    def _without_data(self, node: Node, markup: str) -> str:
+        """Return a page with the pictures that stand in it taken out, and made files of its own."""
+
+        def taken(found: re.Match[str]) -> str:
+            number = len(self.in_page) + 1
+            cid = f"{number}.{node.path}@page"
+            data, _ = decoded(unquote(found[4]).encode("ascii", "ignore"), "base64")
+            self.in_page[cid] = (f"mail:{node.path}/{number}", found[3].lower(), data)
+            return f'{found[1]}"cid:{cid}"'
+
+        return _DATA_IN_PAGE.sub("data:,", _PICTURE_IN_PAGE.sub(taken, markup))
+
+    def _picture_in_page(self, cid: str) -> None:
+        ref, mime, data = self.in_page[cid]
+        self.in_page[cid] = (ref, mime, b"")
+        sniffed = next((known for magic, known in _MAGIC if data.startswith(magic)), "")
+        if data and not (sniffed and _is_tiny(data)):
+            self._keep(ref, data, "", sniffed or mime, bool(sniffed))
 
     def _marked(self, read: HtmlText) -> None:
         """Say a text in which pictures have their places."""
@@ -263,9 +295,12 @@ class _Reader:
         for number, piece in enumerate(pieces):
             if number:
                 at += 1
-                wanted = self.by_cid.get(next(names, "").lower())
+                name = next(names, "").lower()
+                wanted = self.by_cid.get(name)
                 if wanted is not None and id(wanted) not in self.used:
                     self._file(wanted)
+                elif name in self.in_page:
+                    self._picture_in_page(name)
             if piece:
                 moved.append((at, self._say(piece)))
             at += len(piece)
@@ -384,10 +419,13 @@ class _Reader:
     # --- the end -----------------------------------------------------------------------------
 
     def finish(self, raw: bytes) -> Content:
+        for cid in self.in_page:
+            self._picture_in_page(cid)  # of a page that was not read: its plain text was
         self._attach_html()
         self._attach_rest(raw)
         whole = "".join(self.text)
-        visible, quoted = trim(whole, self.quotations)
+        forwarded = is_forwarded(self.structure.root.headers.text("subject"))
+        visible, quoted = trim(whole, self.quotations, forwarded=forwarded)
         if len(visible) + len(quoted) > self.max_text_chars:
             self._attach_text(whole.replace(OBJECT, ""))
             visible = _bounded(visible, self.max_text_chars)
@@ -540,6 +578,6 @@ def _preview(structure: Structure) -> str:
             if node.kind == kind and not node.children and not _is_attachment(node):
                 text = reader._decoded_text(node)
                 if kind == "text/html":
-                    text = to_text(text).text
+                    text = to_text(reader._without_data(node, text)).text
                 return cut(_tidy(text.replace(OBJECT, "")), MAX_PREVIEW_CHARS)
     return ""

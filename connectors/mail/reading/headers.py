@@ -21,6 +21,8 @@ from connectors.mail.reading.limits import (
 )
 from normalizer.text import clean_line
 
+MAX_MENDED = 5  # lines of one block of headers that lost their blank
+_LOOKED_AHEAD = 8_192
 _FIELD = re.compile(rb"([!-9;-~]{1,200})[ \t]*:")
 
 
@@ -80,10 +82,12 @@ def read_headers_of(raw: bytes, start: int, end: int) -> tuple[Headers, int, boo
     """Read the header block of ``raw[start:end]``.
 
     Returns the headers, where the body begins, and whether all of them were read. A line that
-    cannot be a header begins the body.
+    cannot be a header begins the body, unless what matters comes below it: then it belongs to
+    the field above, which somebody folded without a blank.
     """
     fields: list[tuple[str, bytes]] = []
     name, value = "", bytearray()
+    mended = 0
     at, stop = start, min(end, start + MAX_HEADER_BYTES)
     while at < stop:
         line_end = raw.find(b"\n", at, stop)
@@ -97,7 +101,14 @@ def read_headers_of(raw: bytes, start: int, end: int) -> tuple[Headers, int, boo
         else:
             found = _FIELD.match(line)
             if found is None:
-                break
+                known = {name, *(field for field, _ in fields)}
+                ahead = raw[following : min(stop, following + _LOOKED_AHEAD)]
+                if not name or mended >= MAX_MENDED or not _goes_on(ahead, known):
+                    break
+                mended += 1
+                value += b" " + line
+                at = following
+                continue
             if name and len(fields) < MAX_HEADERS:
                 fields.append((name, bytes(value).strip()))
             name, value = found[1].decode("ascii").lower(), bytearray(line[found.end() :])
@@ -111,6 +122,23 @@ def read_headers_of(raw: bytes, start: int, end: int) -> tuple[Headers, int, boo
     return Headers(fields), at, len(fields) < MAX_HEADERS
 
 
+_TELLING = frozenset({"content-type", "mime-version", "content-transfer-encoding", "message-id"})
+
+
+def _goes_on(below: bytes, known: set[str]) -> bool:
+    """Whether these lines are headers down to the next empty one, and say what is not known."""
+    new: set[str] = set()
+    for line in below.splitlines():
+        if not line:
+            return not _TELLING.isdisjoint(new - known)
+        found = _FIELD.match(line)
+        if found is not None:
+            new.add(found[1].decode("ascii").lower())
+        elif line[:1] not in b" \t":
+            return False
+    return False
+
+
 def _ended(fields: list[tuple[str, bytes]], name: str, value: bytearray) -> list[tuple[str, bytes]]:
     if name and len(fields) < MAX_HEADERS:
         fields.append((name, bytes(value).strip()))
@@ -119,14 +147,17 @@ def _ended(fields: list[tuple[str, bytes]], name: str, value: bytearray) -> list
 
 def _as_text(raw: bytes) -> str:
     raw = raw[:MAX_HEADER_CHARS]
-    return raw.decode("ascii") if raw.isascii() else charsets.decode(raw)
+    return raw.decode("ascii") if raw.isascii() and b"\x1b" not in raw else charsets.decode(raw)
 
 
 # --- encoded words ---------------------------------------------------------------------------
 
+# RFC 2047, with the language of RFC 2231. A question mark should be encoded, and often is not.
 _WORD = re.compile(
-    r"=\?([^?\s*]{1,64})(?:\*[^?\s]{0,32})?\?([bBqQ])\?([^?\r\n]{0,8192})\?="
-)  # RFC 2047, with the language of RFC 2231
+    r"=\?([^?\s*]{1,64})(?:\*[^?\s]{0,32})?\?([bBqQ])"
+    r"\?([^?\r\n]{0,8192}(?:(?<!=)\?(?!=)[^?\r\n]{0,1000}){0,20})\?="
+)
+_SPECIALS = re.compile(r'[,;:()<>@"\\]')
 
 
 def decode_words(text: str) -> str:
@@ -216,6 +247,7 @@ def _joined(slot: dict[int, tuple[bytes, bool]]) -> str:
 
 # --- people ----------------------------------------------------------------------------------
 
+_COMMENT = re.compile(r"\([^()]{0,200}\)")
 _LOST_ADDRESS = re.compile(r"<([^<>\s]{1,500}@[^<>\s]{1,300})>")
 
 
@@ -227,6 +259,7 @@ def read_people(raw: bytes) -> list[Person]:
     address.
     """
     text = "".join(char if char.isprintable() else " " for char in _as_text(raw))
+    text = _WORD.sub(_hidden, text)
     people: list[Person] = []
     piece = _Piece()
     for char in text:
@@ -239,6 +272,13 @@ def read_people(raw: bytes) -> list[Person]:
     return people + piece.person() if len(people) < MAX_PEOPLE else people
 
 
+def _hidden(word: re.Match[str]) -> str:
+    """Return an encoded word in which nothing separates, quotes or comments."""
+    if word[2] in "bB":
+        return word[0]
+    return _SPECIALS.sub(lambda sign: f"={ord(sign[0]):02X}", word[0])
+
+
 class _Piece:
     """One entry of a list, read sign by sign."""
 
@@ -248,6 +288,8 @@ class _Piece:
         self.comment: list[str] = []
         self.depth = 0
         self.quoted = self.escaped = self.inside = False
+        self.quote_ends = 0  # in the phrase
+        self.quoted_local = False
 
     def takes(self, char: str) -> bool:
         """Take one more sign; False for the separator behind the entry."""
@@ -259,6 +301,7 @@ class _Piece:
         elif self.quoted:
             if char == '"':
                 self.quoted = False
+                self.quote_ends = len(self.phrase)
             else:
                 self._keep(char)
         elif self.inside:
@@ -279,6 +322,7 @@ class _Piece:
         elif char == ":" and "@" not in self.phrase and self.angle is None:
             self.phrase = []  # the name of a group
         else:
+            self.quoted_local |= char == "@" and 0 < self.quote_ends == len(self.phrase)
             self._keep(char)
         return True
 
@@ -293,15 +337,20 @@ class _Piece:
             lost = _LOST_ADDRESS.search(phrase)  # behind a quote that was never closed
             if lost is not None:
                 addr, name = lost[1], phrase[: lost.start()]
-            elif not any(char.isspace() for char in phrase):
+            elif self.quoted_local or not any(char.isspace() for char in phrase):
+                # "li wei"@example.org is somebody else than wei@example.org.
                 addr, name = phrase, "".join(self.comment).strip()
             else:
                 bare = [word for word in phrase.split() if word.count("@") == 1]
                 if len(bare) == 1:
                     addr, name = bare[0], phrase.replace(bare[0], "")
-        elif addr.startswith("@") and ":" in addr:
-            addr = addr.rpartition(":")[2]  # a source route
-        name = clean_line(decode_words(name), 200).strip("'\" ")
+        else:
+            addr = _COMMENT.sub("", addr).strip()
+            if addr[:7].lower() == "mailto:":
+                addr = addr[7:]
+            elif addr.startswith("@") and ":" in addr:
+                addr = addr.rpartition(":")[2]  # a source route
+        name = clean_line(decode_words(name), 200).strip("'\"<> ")
         if not addr and not name and self.angle is None:
             return []
         if addr and "@" not in addr and self.angle is None and not name:

@@ -165,7 +165,7 @@ def read_headers(
     parts: list[AnyPart] = []
     said = _first_text(first_text, first_headers)
     if said:
-        trimmed = trim(said)
+        trimmed = trim(said, forwarded=threads.is_forwarded(mail.subject))
         parts.append(Text(text=trimmed.visible, quoted=trimmed.quoted))
     megabytes = f"{size / 1_048_576:.0f}"
     parts.append(
@@ -302,7 +302,9 @@ def _sent(message: Message, mail: _Mail, box: Box) -> list[Message]:
     name = "" if "@" in mail.sender.name else mail.sender.name
     drafts: list[Message] = []
     seen: set[str] = set()
-    for person in mail.headers.people("to") or mail.headers.people("cc", "bcc"):
+    written = [mail.headers.people("to"), mail.headers.people("cc", "bcc")]
+    # A mail to the own list, with the customer in copy, is the customer's all the same.
+    for person in next((some for some in written if _strangers(some, box)), []):
         addr = _canonical(person.addr)
         if not addr or addr in box.own or addr in seen or len(drafts) >= _MAX_ANSWERED:
             continue
@@ -319,6 +321,10 @@ def _sent(message: Message, mail: _Mail, box: Box) -> list[Message]:
             )
         )
     return drafts
+
+
+def _strangers(people: Sequence[Person], box: Box) -> bool:
+    return any(addr and addr not in box.own for addr in (_canonical(one.addr) for one in people))
 
 
 def _address(mail: _Mail) -> Address:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from connectors.mail.reading.headers import Headers, Value, read_headers_of
+from connectors.mail.reading.headers import Headers, Value, read_headers_of, read_value
 from connectors.mail.reading.limits import MAX_BOUNDARIES, MAX_DEPTH, MAX_MIME_PARTS
 
 _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,100}/[a-z0-9][a-z0-9!#$&^_.+-]{0,100}\Z")
@@ -45,6 +45,14 @@ class Node:
             stack.extend(reversed(node.children))
 
 
+def _is_page(node: Node) -> bool:
+    """Whether the body begins as a page of HTML does, and is no file."""
+    if node.headers.value("content-disposition").what == "attachment":
+        return False
+    begin = node.raw[node.body_at : min(node.end, node.body_at + 2000)].lstrip()[:200].lower()
+    return begin.startswith((b"<html", b"<!doctype html"))
+
+
 class Structure:
     """The tree of a mail. ``left_out`` says that a limit kept some of it from being read."""
 
@@ -68,6 +76,9 @@ class Structure:
             self.note("headers were cut: too many or too long")
         node = Node(raw, headers, body_at, end, path)
         node.content = headers.value("content-type")
+        first, blank, _ = node.content.what.partition(" ")
+        if blank and _TYPE.match(first):  # `text/plain charset=gbk`: the semicolon is missing
+            node.content = read_value(headers.raw("content-type").replace(b" ", b";", 1))
         node.kind = node.content.what
         if not node.kind:
             node.kind = default
@@ -76,6 +87,9 @@ class Structure:
             node.kind = "text/plain" if node.kind == "text" else "application/octet-stream"
         if node.kind.startswith("multipart/"):
             self._multipart(node, depth)
+        elif node.kind == "text/plain" and _is_page(node):
+            self.note("HTML that says it is plain text")
+            node.kind = "text/html"
         if not node.path and not node.children:
             node.path = "1"
         return node
@@ -96,8 +110,7 @@ class Structure:
                 places = self._places(node, guessed[1].rstrip())
         if not places:
             self.note("a multipart without parts: read as text")
-            begin = node.raw[node.body_at : node.body_at + 2000].lstrip()[:200].lower()
-            node.kind = "text/html" if begin.startswith((b"<html", b"<!doctype")) else "text/plain"
+            node.kind = "text/html" if _is_page(node) else "text/plain"
             return
         default = "message/rfc822" if node.kind == "multipart/digest" else "text/plain"
         for number, (start, end) in enumerate(places, 1):

@@ -22,6 +22,9 @@ _PREFIX = re.compile(
     r"(?:\[\d{1,3}\]|\(\d{1,3}\)|（\d{1,3}）|\^\d{1,3})?\s*[:：]\s*",
     re.IGNORECASE,
 )
+_FORWARDED = re.compile(
+    r"\s*(?:fwd?|wg|转发|轉寄|轉發)\s*(?:\[\d{1,3}\]|\(\d{1,3}\))?\s*[:：]", re.IGNORECASE
+)
 _MAX_PREFIXES = 30
 _SUBJECT_DAYS = 30  # contracts/email.md 3: the same subject later than this is another matter
 _WHITE = re.compile(rb"[ \t\r\n]+")
@@ -66,6 +69,11 @@ def base_subject(subject: str) -> tuple[str, bool]:
             break
         base = base[found.end() :]
     return base.strip(), base != subject
+
+
+def is_forwarded(subject: str) -> bool:
+    """Whether a subject says that another mail is handed on: its first prefix, not a later one."""
+    return _FORWARDED.match(subject) is not None
 
 
 def content_hash(sender: str, date: bytes, subject: bytes, body: bytes) -> str:

@@ -7,19 +7,28 @@ import re
 
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=\s]")
 _INNER_BLANK = re.compile(rb"[A-Za-z0-9][ \t][A-Za-z0-9]")
+_BASE64_LINE = re.compile(rb"^[A-Za-z0-9+/]{40,}={0,2}[ \t\r]*$", re.MULTILINE)
+_PADDED = re.compile(rb"=[ \t]{1,80}\r?\n")
 _QUOTED = re.compile(rb"=[0-9A-Fa-f]{2}|=\r?\n")
 _AS_IT_IS = frozenset({"", "7bit", "8bit", "binary", "none", "plain", "text"})
 
 
-def decoded(body: bytes, encoding: str) -> tuple[bytes, str]:
-    """Return the bytes of a body, and a note if the declared encoding was not true."""
+def decoded(body: bytes, encoding: str, *, is_text: bool = False) -> tuple[bytes, str]:
+    """Return the bytes of a body, and a note if the declared encoding was not true.
+
+    ``is_text``: words that a server wrote behind the encoded ones are kept with them.
+    """
     encoding = encoding.strip().strip("\"'").split(" ")[0].split(";")[0].lower()
     if encoding == "base64":
         if not _may_be_base64(body):
             return body, "a part says base64 and is not"
-        return _base64(body), ""
+        end = _end_of_base64(body)
+        if end == len(body):
+            return _base64(body), ""
+        below = b"\n" + body[end:] if is_text else b""
+        return _base64(body[:end]) + below, "there are words behind a part's base64"
     if encoding in ("quoted-printable", "quoted_printable", "qp"):
-        return binascii.a2b_qp(body), ""
+        return _quoted_printable(body), ""
     if encoding in ("x-uuencode", "uuencode", "uue", "x-uue"):
         return _uuencoded(body)
     if encoding in _AS_IT_IS:
@@ -29,8 +38,13 @@ def decoded(body: bytes, encoding: str) -> tuple[bytes, str]:
     if _surely_base64(sample):
         return _base64(body), note
     if len(_QUOTED.findall(sample)) >= 2:
-        return binascii.a2b_qp(body), note
+        return _quoted_printable(body), note
     return body, note
+
+
+def _quoted_printable(body: bytes) -> bytes:
+    """Decode also where a server put blanks behind a line that goes on (RFC 2045, 6.7)."""
+    return binascii.a2b_qp(_PADDED.sub(b"=\n", body))
 
 
 def _may_be_base64(body: bytes) -> bool:
@@ -49,6 +63,18 @@ def _surely_base64(sample: bytes) -> bool:
         and len(lines[0]) >= 16
         and len(lines[0]) % 4 == 0
     )
+
+
+def _end_of_base64(body: bytes) -> int:
+    """Return where something else begins: servers write notices below what is encoded."""
+    first = _NOT_BASE64.search(body)
+    blank = _INNER_BLANK.search(body)
+    strange = min(found.start() for found in (first, blank) if found) if first or blank else -1
+    begin = body.rfind(b"\n", 0, strange) + 1 if strange >= 0 else 0
+    if not body[:begin].strip() or _BASE64_LINE.search(body, begin):
+        return len(body)  # all of it, or some garbage in between
+    padded = body.rfind(b"=", max(0, begin - 2000), begin)
+    return body.find(b"\n", padded) + 1 if padded >= 0 else begin
 
 
 def _base64(body: bytes) -> bytes:

@@ -17,11 +17,11 @@ from msgspec.structs import replace
 from hub.documents import (
     Conversation,
     InboxItem,
-    Job,
     Operation,
 )
 from hub.ids import SpaceKey
 from hub.planning.rules import Refusal, Rules
+from hub.planning.ticket_jobs import ticket_job
 from hub.planning.workspace import Workspace
 from normalizer.drafts import Actor, Command
 from normalizer.parts import AnyPart, plain_text
@@ -130,19 +130,12 @@ def _tell_backend(ws: Workspace, rules: Rules, draft: Command, refusal: Refusal)
     if not backend or conversation is None:
         return
     text = plain_text(msgspec.convert(draft.args.get("parts", ()), tuple[AnyPart, ...]))
-    ws.new(
-        Job(
-            id=rules.key.hashed("job", f"{draft.key}|refused"),
-            lane=f"ticket:{backend}:{conversation.root}",
-            kind="ticket",
-            task="refused_answer",
-            position=ws.position,
-            due_at=rules.now,
-            live=True,
-            state="ready",
-            conversation=conversation.id,
-            customer=conversation.customer,
-            backend=backend,
-            args={"reason": refusal.detail, "text": text},
-        )
+    ticket_job(
+        ws,
+        rules,
+        conversation,
+        backend,
+        "refused_answer",
+        f"{draft.key}|refused",
+        args={"reason": refusal.detail, "text": text},
     )

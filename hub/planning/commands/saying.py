@@ -17,6 +17,7 @@ from hub.documents import (
     EntrySender,
     FeedRow,
     Job,
+    Thread,
 )
 from hub.planning import conversations, identity
 from hub.planning.commands.handling import conversation_of, standing
@@ -31,6 +32,7 @@ from normalizer.model import Direction, Role
 from normalizer.parts import AnyPart, Text
 
 SETTLED = "settled"
+ARRIVED = frozenset({DeliveryState.ACCEPTED, DeliveryState.DELIVERED, DeliveryState.READ})
 
 
 class ReplyTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,6 +85,7 @@ def send_reply(ws: Workspace, rules: Rules, context: Context, args: Reply) -> Re
         args = _by_template(rules, channel, args, args.template)
     else:
         refuse_unsayable(rules, channel, args.parts)
+    _refuse_foreign_thread(ws, address, args.thread)
     conversation = _reply_conversation(ws, rules, customer, address, args, (channel, account))
     thread = args.thread or _thread_of(conversation, address)
     entry = Entry(
@@ -164,16 +167,16 @@ def _reply_address(ws: Workspace, rules: Rules, context: Context, args: Reply) -
             if found.customer != owner.id:
                 raise Refusal("not-found", "this address belongs to another customer", 404)
         return found
-    who = args.customer
+    whose = args.customer
     if args.conversation:
         conversation = standing(ws, args.conversation)
-        spoke = _last_speaker(ws, conversation)
-        if args.channel in ("", spoke.channel):
-            return spoke
-        who = conversation.customer  # it goes on elsewhere, because somebody said so
-    if not who:
+        speaker = _last_speaker(ws, conversation)
+        if args.channel in ("", speaker.channel):
+            return speaker
+        whose = whose or conversation.customer  # it goes on elsewhere, because somebody said so
+    if not whose:
         raise Refusal("bad-request", "name a customer, an address or a conversation", 422)
-    owner = identity.canonical_customer(ws, who)
+    owner = identity.canonical_customer(ws, whose)
     docs = {doc.id: doc for doc in ws.find(AddressDoc, ("id", "in", owner.addresses))}
     mine = [docs[each] for each in reversed(owner.addresses) if each in docs]
     for doc in mine:
@@ -215,6 +218,15 @@ def _last_speaker(ws: Workspace, conversation: Conversation) -> AddressDoc:
     raise Refusal("erased", "the customer of this conversation was erased", 410)
 
 
+def _refuse_foreign_thread(ws: Workspace, address: AddressDoc, thread: str) -> None:
+    """A thread is one address's: in another's, nobody would see the answer who is meant to."""
+    if thread in ("", address.thread):
+        return
+    rows = ws.find(Thread, ("address", "=", address.id))
+    if not any(row.thread == thread for row in rows):
+        raise Refusal("not-found", f"this address has no thread {thread}: leave it out", 404)
+
+
 def _thread_of(conversation: Conversation, address: AddressDoc) -> str:
     """Return the thread of an answer: the conversation's, where that is what it stands for."""
     if conversation.policy == "thread" and conversation.root == address.id:
@@ -223,8 +235,13 @@ def _thread_of(conversation: Conversation, address: AddressDoc) -> str:
 
 
 def _refuse_if_somebody_spoke(ws: Workspace, customer: Customer, seen_up_to: int) -> None:
-    rows = ws.find(FeedRow, ("customer", "=", customer.id), ("id", ">", seen_up_to))
-    newer = [row.ref for row in rows if row.type in ("message.received", "message.sent")]
+    owners = identity.once_answering(ws, customer)
+    rows = ws.find(FeedRow, ("customer", "in", owners), ("id", ">", seen_up_to))
+    newer = [
+        row.ref
+        for row in sorted(rows, key=lambda each: each.id)
+        if row.type in ("message.received", "message.sent") and row.address in customer.addresses
+    ]
     if newer:
         raise Refusal(
             "conversation-moved-on",
@@ -433,6 +450,8 @@ def _settle(ws: Workspace, rules: Rules, context: Context, args: Settle) -> Resu
     held = entry.delivery
     if held.code == SETTLED and held.state is args.state:
         return told
+    if args.state is DeliveryState.ACCEPTED and held.state in ARRIVED:
+        return told  # a receipt or an echo has said so since
     if held.state is not DeliveryState.UNKNOWN:
         raise Refusal("conflict", f"it is known what became of this answer: {held.state}")
     reason = "a person found that it was not sent" if args.state is DeliveryState.FAILED else ""

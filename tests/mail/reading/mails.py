@@ -1732,3 +1732,178 @@ case(
     mail(b"--b1\r\n\r\nWORDS\r\n--b1--\x00\xff", 'Content-Type: multipart/mixed; boundary="b1"'),
     texts=["WORDS"],
 )
+
+# --- found by hunting ----------------------------------------------------------------------------
+
+WAITING = "您好，我的订单还没有收到，请尽快处理。谢谢！" * 3
+IN_PAGE = base64.b64encode(PNG).decode()
+
+case("6/auto-submitted-that-says-nothing", mail("x", 'Auto-Submitted: " "'), automatic=False)
+for subject in (
+    "自动回复功能打不开",
+    "Out of office chairs",
+    "Automatic replying machine is broken",
+):
+    case(f"6/a-customers-{subject[:12]}", mail("x", subject=subject.encode()), automatic=False)
+for subject in (
+    "[自动回复]订单",
+    "自动回复",
+    "Out of office until Monday",
+    "Out of Office Re: Order",
+):
+    case(f"6/a-machines-{subject[:16]}", mail("x", subject=subject.encode()), automatic=True)
+case(
+    "4/blanks-behind-a-soft-line-break",
+    mail(
+        "=E4=BD= \r\n=A0=E5=A5=BD=\t\r\n!",
+        "Content-Type: text/plain; charset=utf-8",
+        "Content-Transfer-Encoding: quoted-printable",
+    ),
+    texts=["你好!"],
+)
+case(
+    "4/a-header-folded-without-a-blank",
+    mail_of(
+        multipart("alternative", text(LONG), text("<p>rich</p>", kind="html")),
+        "X-Report: one",
+        "two and three",
+        "MIME-Version: 1.0",
+    ),
+    texts=[LONG],
+    subject="Order",
+)
+case(
+    "4/a-body-without-an-empty-line-above",
+    b"From: li@example.org\r\nMessage-ID: <a@b.cn>\r\nHello there\r\nSubject: what I mean\r\n\r\nMore",
+    text_has="Hello there\nSubject: what I mean",
+)
+case("4/mailto-in-from", mail("x", sender="Li Lei <mailto:li@example.org>"), address=LI)
+case("4/one-angle-too-many", mail("x", sender="Li Lei <li@example.org>>"), name="Li Lei")
+case(
+    "4/question-marks-in-a-word",
+    mail("x", subject="=?utf-8?Q?What's_up??= =?utf-8?Q?_=E4=BD=A0=E5=A5=BD??="),
+    subject="What's up? 你好?",
+)
+case(
+    "4/specials-in-a-word",
+    mail("x", sender='=?utf-8?Q?Li,_Wei_(Sales):_"x"?= <li@example.org>'),
+    name='Li, Wei (Sales): "x',
+    address=LI,
+)
+case("4/quoted-local-part-is-nobody-else", mail("x", sender='"wang li"@example.org'), unnamed=True)
+case("4/quoted-local-part", mail("x", sender='"li"@example.org'), address=LI)
+case("4/comment-in-the-address", mail("x", sender="Li <li@(at home)example.org>"), address=LI)
+case(
+    "4/notice-behind-base64",
+    mail(
+        b64(WAITING.encode()) + b"\r\n_____\r\nScanned by a virus scanner.\r\n",
+        "Content-Type: text/plain; charset=utf-8",
+        "Content-Transfer-Encoding: base64",
+    ),
+    texts=[WAITING + "\n_____\nScanned by a virus scanner."],
+    noted="words behind",
+)
+case(
+    "4/chinese-notice-behind-base64",
+    mail(
+        b64(WAITING.encode() + b".") + "\r\n此邮件已经过病毒扫描\r\n".encode(),
+        "Content-Type: text/plain; charset=utf-8",
+        "Content-Transfer-Encoding: base64",
+    ),
+    texts=[WAITING + ".\n\n此邮件已经过病毒扫描"],
+)
+case(
+    "4/japanese-without-a-label",
+    mail("注文について".encode("iso2022_jp"), subject="注文".encode("iso2022_jp")),
+    subject="注文",
+    texts=["注文について"],
+)
+case(
+    "4/utf32",
+    mail("好的😀".encode("utf-32"), "Content-Type: text/plain; charset=utf-32"),
+    texts=["好的😀"],
+)
+case(
+    "4/utf16-without-a-mark-is-big-endian",
+    mail("Hello, 你好".encode("utf-16-be"), "Content-Type: text/plain; charset=utf-16"),
+    texts=["Hello, 你好"],
+)
+case(
+    "4/utf16-without-a-mark-little-endian",
+    mail("Hello, 你好".encode("utf-16-le"), "Content-Type: text/plain; charset=utf-16"),
+    texts=["Hello, 你好"],
+)
+case(
+    "4/semicolon-missing-in-the-type",
+    mail("好的，谢谢".encode("gbk"), "Content-Type: text/plain charset=gbk"),
+    texts=["好的，谢谢"],
+)
+case(
+    "5/a-page-that-says-plain",
+    mail("<html><body><p>Where is it?</p></body></html>", "Content-Type: text/plain"),
+    texts=["Where is it?"],
+)
+case(
+    "5/picture-in-the-page",
+    mail(
+        f"<p>这是截图：</p><img src='data:image/png;base64,{IN_PAGE}'><p>怎么解决？</p>",
+        "Content-Type: text/html; charset=utf-8",
+    ),
+    kinds=["text", "image", "text"],
+    texts=["这是截图：", "怎么解决？"],
+    files=["image.png"],
+    html_has='src="cid:1.1@page"',
+)
+case(
+    "5/large-picture-in-the-page",
+    mail(
+        f'<p>look:</p><img src="data:image/png;base64,{IN_PAGE * 12_000}"><p>what now?</p>',
+        "Content-Type: text/html",
+    ),
+    texts=["look:", "what now?"],
+)
+case(
+    "5/picture-in-a-page-that-is-not-read",
+    mail_of(
+        multipart(
+            "alternative",
+            text(LONG),
+            text(f"<p>rich</p><img src=data:image/png;base64,{IN_PAGE}>", kind="html"),
+        )
+    ),
+    texts=[LONG],
+    files=["image.png"],
+)
+case(
+    "5/large-background-in-the-page",
+    mail(
+        f'<style>p {{background: url("data:image/png;base64,{IN_PAGE * 12_000}")}}</style><p>words',
+        "Content-Type: text/html",
+    ),
+    texts=["words"],
+)
+case(
+    "5/forwarded-by-its-subject",
+    mail(
+        "请帮我看看\r\n\r\n发件人: 商店 <shop@example.com>\r\n主题: 订单\r\n\r\n您的订单已取消",
+        "Content-Type: text/plain; charset=utf-8",
+        subject="转发：订单",
+    ),
+    text_has="您的订单已取消",
+)
+case(
+    "5/an-answer-in-a-forwarded-thread",
+    mail(
+        "谢谢\r\n\r\n发件人: 商店 <shop@example.com>\r\n主题: 订单\r\n\r\n您的订单已取消",
+        "Content-Type: text/plain; charset=utf-8",
+        subject="回复：转发：订单",
+    ),
+    texts=["谢谢"],
+)
+case(
+    "3/sent-to-the-own-list-with-the-customer-in-copy",
+    mail("x", "Cc: li@example.org", sender="support@example.com"),
+    folder="sent",
+    address=LI,
+    drafts=1,
+)

@@ -90,6 +90,7 @@ HOSTILE = {
     "folded for ever": b"Subject: a\r\n" + b" b\r\n" * 300_000 + b"\r\nWORD",
     "encoded words": b"Subject: " + b"=?utf-8?B?5Q==?= " * 20_000 + b"\r\n\r\nWORD",
     "begun words": b"Subject: " + b"=?a?q?" * 40_000 + b"\r\n\r\nWORD",
+    "question marks in words": b"Subject: =?a?q?" + b"x?" * 16_000 + b"\r\n\r\nWORD",
     "parameters": b"Content-Type: text/plain" + b"; a=b" * 40_000 + b"\r\n\r\nWORD",
     "semicolons": b"Content-Type: text/plain" + b";" * 200_000 + b"\r\n\r\nWORD",
     "quotes": b"Content-Type: text/plain" + b'; a="' * 40_000 + b"\r\n\r\nWORD",
@@ -132,6 +133,9 @@ HOSTILE = {
         b"--b1\r\nContent-Type: message/delivery-status\r\n\r\n" + b"???\r\n" * 500_000 + b"--b1--",
         'Content-Type: multipart/report; boundary="b1"',
     ),
+    "pictures begun in a page": mail(b'src="data:image/png;base64,' * 100_000, "Content-Type: text/html"),
+    "endless pictures in a page": mail(b"src=data:image/png;base64," * 100_000, "Content-Type: text/html"),
+    "words behind base64": mail(b"QUFB" * 90 + b"\n! x" * 300_000, "Content-Transfer-Encoding: base64"),
     "high bytes": mail(bytes(range(128, 256)) * 20_000),
     "winmail": mail(
         base64.encodebytes(b"\x78\x9f\x3e\x22\x01\x00" + b"\x01\x0f\x80\x06\x00\0\0\0\0\0\0" * 200_000),
