@@ -95,7 +95,8 @@ def _quotas(kind: Kind, can: Capabilities) -> str:
 
 
 def _quota(quota: Quota) -> str:
-    return f"{quota.sends} in {_span(quota.period_s)} for each {quota.per}"
+    what = " templates" if quota.templates else ""
+    return f"{quota.sends}{what} in {_span(quota.period_s)} for each {quota.per}"
 
 
 def _pace(kind: Kind, can: Capabilities) -> str:

@@ -31,6 +31,7 @@ class Quota(Model, frozen=True, kw_only=True):
     period_s: int
     offset_s: int = 0
     per: str = "account"  # or "address"
+    templates: bool = False  # counts templates alone: a vendor's call with a quota of its own
 
 
 class Capabilities(Model, frozen=True, kw_only=True):

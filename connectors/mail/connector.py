@@ -56,6 +56,7 @@ class MailConnector(Connector[MailSettings]):
         threads=True,
         delivery_receipts=True,
         conversation="thread",
+        reaches=frozenset({"mail"}),  # also a mailbox that a login named, and that never wrote
     )
 
     def __init__(self, account: Account[MailSettings], context: ConnectorContext) -> None:

@@ -91,6 +91,10 @@ class WechatConnector(Connector[WechatSettings]):
             self.capabilities = msgspec.structs.replace(  # type: ignore[misc]
                 type(self).capabilities, sends=frozenset({"text"}), free_text=False, typing=False
             )
+        if settings.templates_per_day:
+            self.capabilities = msgspec.structs.replace(  # type: ignore[misc]
+                self.capabilities, quotas=(templates.quota(settings.templates_per_day),)
+            )
         self._verifier = Verifier(settings, insecure=account.insecure)
         self._signed_once = SignedOnce(context, QueryDoc, settings.window_s)
         self._tokens = Tokens(

@@ -94,6 +94,14 @@ class WechatSettings(msgspec.Struct, frozen=True, kw_only=True):
     subscription_templates: Annotated[
         bool, Meta(description="Whether templates for subscription messages are listed, too.")
     ] = False
+    templates_per_day: Annotated[
+        int,
+        Meta(
+            description="Templates that WeChat allows the account a day in China, 100 000 to begin"
+            " with: counted here and shown to agents. 0: only WeChat counts.",
+            ge=0,
+        ),
+    ] = 0
     purposes: Annotated[
         dict[str, str],
         Meta(description="What a subscription template is for: its id = a purpose of consent."),

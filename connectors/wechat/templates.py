@@ -12,11 +12,17 @@ from typing import Any
 
 from connectors.wechat.api import Api, Refusal
 from hub import Template
+from normalizer.capabilities import Quota
 
 PRIVATE = "/cgi-bin/template/get_all_private_template"
 SUBSCRIPTIONS = "/wxaapi/newtmpl/gettemplate"
 PREFIX = "subscribe:"
 _BLANK = re.compile(r"\{\{\s*([A-Za-z0-9_]{1,64})\.DATA\s*\}\}")
+
+
+def quota(sends: int) -> Quota:
+    """Return what WeChat allows of templates in a day of China's, where it begins anew."""
+    return Quota(name="templates", sends=sends, period_s=86_400, offset_s=-8 * 3600, templates=True)
 
 
 def subscription_id(name: str) -> str:

@@ -132,7 +132,7 @@ class Customers:
             return None
         now = self._hub.clock.now()
         windows, quotas = await limits_of(self._hub.store, can, doc, now)
-        spent = any(each.sends_left == 0 for each in quotas)
+        spent = any(each.sends_left == 0 and not each.templates for each in quotas)
         may = not windows or any(each.open and each.sends_left != 0 for each in windows)
         return AddressLimits(
             address=doc.id,

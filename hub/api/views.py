@@ -329,13 +329,17 @@ class WindowView(View, frozen=True, kw_only=True):
 
 
 class QuotaView(View, frozen=True, kw_only=True):
-    """What the vendor allows in this period, to this address or through the account."""
+    """What the vendor allows in this period, to this address or through the account.
+
+    ``templates``: it counts templates alone, and what people type is not held up by it.
+    """
 
     name: str
     per: str
     sends: int
     sends_left: int
     resets_at: datetime
+    templates: bool
 
 
 class AddressLimits(View, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ class QuotaNow(msgspec.Struct, frozen=True, kw_only=True):
     sends: int
     sends_left: int
     resets_at: datetime
+    templates: bool
 
 
 async def limits_of(
@@ -62,6 +63,7 @@ async def limits_of(
             sends=each.quota.sends,
             sends_left=each.counter.places - await ledger.used(each.counter),
             resets_at=each.counter.ends,
+            templates=each.quota.templates,
         )
         for each in counters(can, address.channel, address.account, address.id, now)
     ]

@@ -21,11 +21,22 @@ class Counted(msgspec.Struct, frozen=True):
 
 
 def counters(
-    can: Capabilities, channel: str, account: str, address: str, now: datetime
+    can: Capabilities,
+    channel: str,
+    account: str,
+    address: str,
+    now: datetime,
+    *,
+    template: bool = True,
 ) -> list[Counted]:
-    """Return the counters of all quotas of an account for a send to ``address`` (an ``adr_``)."""
+    """Return the counters of all quotas of an account for a send to ``address`` (an ``adr_``).
+
+    Those that count templates alone are left out for what is no ``template``.
+    """
     found = []
     for quota in can.quotas:
+        if quota.templates and not template:
+            continue
         starts, ends = period(quota, now)
         whose = f"{channel}:{account}"
         if quota.per == "address":

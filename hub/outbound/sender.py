@@ -208,7 +208,9 @@ class Sender:
         needs = max(1, connector.sends_needed(message))
         held = await self._ledger.taken_by(holds)
         now = self._clock.now()
-        quotas = counters(can, entry.channel, entry.account, address.id, now)
+        quotas = counters(
+            can, entry.channel, entry.account, address.id, now, template=bool(message.template)
+        )
         wanted = [each.counter.id for each in quotas]
         try:
             window = await self._window(can, entry, address, message, needs, holds, held)
@@ -305,7 +307,7 @@ class Sender:
                     code="quota_spent",
                 ) from spent
             seconds = max(left.total_seconds(), 0.001)
-            if quota.per == "account":
+            if quota.per == "account" and not quota.templates:
                 self._gate.pause(f"{entry.channel}:{entry.account}", seconds, said)
             raise Paused(f"{said}; a new period begins soon", seconds) from spent
 

@@ -67,6 +67,18 @@ def make(smtp: FakeSmtp, services: FakeServices, **more: Any) -> MailConnector:
 # --- what is sent --------------------------------------------------------------------------------
 
 
+async def test_somebody_who_never_wrote_a_mail_can_be_written_to(
+    smtp: FakeSmtp, shop: MailConnector
+) -> None:
+    """A mailbox that a login named: the first mail there answers nothing."""
+    assert shop.capabilities.reaches == {"mail"}
+    await shop.send(outgoing(ANN, "your parcel", subject="订单问题"))
+    (taken,) = smtp.taken
+    assert taken.mail["Subject"] == "订单问题"
+    assert "References" not in taken.mail
+    assert "In-Reply-To" not in taken.mail
+
+
 async def test_an_answer_is_threaded_and_says_who_wrote_it(
     smtp: FakeSmtp, shop: MailConnector, services: FakeServices
 ) -> None:

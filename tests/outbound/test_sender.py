@@ -17,6 +17,7 @@ from hub.contract import Template
 from hub.documents import Entry, EntrySender, Reservation
 from hub.jobs import Paused
 from hub.outbound import AccountGate, Sender
+from hub.outbound.limits import limits_of
 from hub.outbound.loading import LOOKED_AT
 from hub.outbound.sender import holder
 from hub.store.interface import Unavailable
@@ -268,6 +269,24 @@ async def test_a_quota_of_one_address_makes_nobody_else_wait(way: Way) -> None:
         replace(ADDRESS, id="adr_2"), replace(ANSWER, id="ent_2", address="adr_2", data={})
     )
     await way.sender.run(replace(SEND, id="job_3", entry="ent_2"))
+
+
+async def test_a_quota_of_templates_holds_up_no_answers(way: Way, world: World) -> None:
+    """Neither on a day when it is used up, nor in the minutes before a new one begins."""
+    for period_s, refusal in ((86_400, Unreachable), (60, Paused)):
+        of_templates = Quota(name="templates", sends=1, period_s=period_s, templates=True)
+        way.can(quotas=(of_templates,), templates=True)
+        template = {"template": {"name": "hi", "params": {"who": "Li"}}}
+        await way.put(ADDRESS, replace(ANSWER, data=template))
+        await way.sender.run(replace(SEND, id=f"{period_s}_1"))
+        with pytest.raises(refusal):
+            await way.sender.run(replace(SEND, id=f"{period_s}_2"))
+        await way.put(ADDRESS, replace(ANSWER, data={}))
+        assert way.gate.wait_s("chat:main", "job_3") == 0
+        await way.sender.run(replace(SEND, id=f"{period_s}_3"))
+    here = replace(ADDRESS, channel="chat", account="main")
+    limits = await limits_of(world.store, way.chat.capabilities, here, world.clock.now())
+    assert [(each.templates, each.sends_left) for each in limits[1]] == [(True, 0)]
 
 
 async def test_a_quota_wait_costs_no_attempt_and_the_send_goes_out_after_it(

@@ -114,6 +114,28 @@ async def test_a_caller_is_texted_by_the_account_that_somebody_names_and_by_no_o
     assert (await hub.see(AddressDoc, known.id)).channel == "phone"
 
 
+async def test_an_address_that_was_only_named_is_reached_by_the_account_that_somebody_names(
+    hub: PlannerHarness,
+) -> None:
+    """A login on the site says whose mailbox it is; nobody has written from there yet."""
+    login = Identity(
+        key="login",
+        address=somebody("li", "site"),
+        same_as=Address(scheme="tel", kind="e164", id="+8613800138000"),
+        trust=Trust.ATTESTED,
+        evidence=Evidence(kind="identity_token"),
+    )
+    await hub.give(said("li", "1", channel="site"), login, channel="site")
+    [named] = [each for each in await hub.all(AddressDoc) if each.scheme == "tel"]
+    assert named.channel == ""
+    say = {"customer": named.customer, "address": named.id, "parts": (Text(text="hello"),)}
+    refused = await hub.command("reply", **say)
+    assert refused.detail == "this address was named but never seen on an account of ours"
+    done = await hub.done("reply", **say, channel="texts", account="one")
+    entry = await hub.see(Entry, done["entry"])
+    assert (entry.channel, entry.account, entry.address) == ("texts", "one", named.id)
+
+
 async def test_an_answer_in_a_conversation_leaves_by_the_channel_that_it_names(
     hub: PlannerHarness,
 ) -> None:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from connectors.wechat import api, errors, sending
 from connectors.wechat.composing import calls_for
 from connectors.wechat.texts import MAX_CHARS
+from hub.outbound.quotas import period
 from hub.testing import FakeClock
 from normalizer.outcomes import (
     Accepted,
@@ -551,3 +552,12 @@ def test_a_key_that_came_too_soon_keeps_nobody_else_waiting() -> None:
     failed = errors.failure(45066, "retry too fast", FakeClock().now())
     assert isinstance(failed, RateLimited)
     assert (failed.scope, failed.retry_after) == ("address", 60.0)
+
+
+def test_a_quota_of_templates_is_a_day_in_china_and_of_templates_alone() -> None:
+    assert connector().capabilities.quotas == ()
+    (quota,) = connector(templates_per_day=100_000).capabilities.quotas
+    assert (quota.sends, quota.templates, quota.per) == (100_000, True, "account")
+    begins, ends = period(quota, FakeClock().now())
+    assert errors.until_midnight_s(FakeClock().now()) == (ends - FakeClock().now()).total_seconds()
+    assert (ends - begins) == timedelta(days=1)
