@@ -218,6 +218,11 @@ function makeBlock(block) {
     return link;
   }
   if (block.kind === "link" && block.url) return makeLink("out", block.text, block.url);
+  if (block.kind === "quoted") {
+    const folded = make("details", "quoted");
+    folded.append(make("summary", "", "Quoted text"), worded("p", "", block.text));
+    return folded;
+  }
   return worded("p", block.kind === "hint" ? "hint" : "", block.text);
 }
 

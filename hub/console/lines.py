@@ -36,6 +36,7 @@ from normalizer.parts import (
 )
 
 HUES = 8
+MOST_QUOTED = 20_000  # characters that a page carries of what a mail quotes
 _STATES = {
     DeliveryState.QUEUED: ("Queued", "wait"),
     DeliveryState.SENDING: ("Sending …", "wait"),
@@ -61,7 +62,10 @@ _CLOSED = {
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A piece of a line: ``kind`` is text, image, link or hint. ``url`` is safe to follow."""
+    """A piece of a line: ``kind`` is text, quoted, image, link or hint. ``url`` is safe to follow.
+
+    What is ``quoted`` is folded: the page shows it when somebody asks for it.
+    """
 
     kind: str
     text: str = ""
@@ -226,6 +230,10 @@ def _part(part: Part, entry: str, base: str) -> Iterable[Block]:
     match part:
         case Text():
             yield Block(kind="text", text=part.text)
+            if part.quoted:
+                most = part.quoted[:MOST_QUOTED]
+                cut = "" if len(most) == len(part.quoted) else " …"
+                yield Block(kind="quoted", text=f"{most.strip()}{cut}")
         case Image() | Audio() | Video() | File():
             yield from _media(part, part.media, entry, base)
             if isinstance(part, Audio) and part.transcript is not None:

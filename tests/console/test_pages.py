@@ -9,10 +9,11 @@ import pytest
 from msgspec.structs import replace
 
 from hub.api.views import Remark, TimelinePage
+from hub.console.lines import MOST_QUOTED, _part
 from hub.console.pages import _remarks, _said
 from hub.documents import Conversation, Entry, TicketLink
 from normalizer.drafts import Amendment, AmendmentKind, DeliveryState, Event, Receipt, Target
-from normalizer.parts import Button, Card, File, Image, Link, Location, Media, MediaState
+from normalizer.parts import Button, Card, File, Image, Link, Location, Media, MediaState, Text
 from tests.console.people import Console
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
@@ -239,6 +240,22 @@ async def test_the_list_does_not_call_answered_what_did_not_arrive(console: Cons
     assert entry.delivery is not None
     unknown = replace(entry, delivery=replace(entry.delivery, state=DeliveryState.UNKNOWN))
     assert _said(unknown) == "Sent? No answer came"
+
+
+async def test_what_a_mail_quotes_is_folded_and_can_be_read(console: Console) -> None:
+    said = Text(text="See below.", quoted=f"On Monday Ann wrote:\n> the old words {EVIL}")
+    customer = await console.say(said)
+    page = await (await console.agents.sign_in()).customer(customer)
+    assert any(tag == "details" and held["class"] == "quoted" for tag, held in page.elements)
+    (line,) = (each for each in page.lines if "See below." in each.text)
+    assert "> the old words <script>" in line.text
+
+
+def test_of_a_long_quotation_the_page_carries_the_beginning() -> None:
+    (shown, quoted) = _part(Text(text="yes", quoted="old " * 50_000), "ent_1", "")
+    assert (shown.kind, quoted.kind) == ("text", "quoted")
+    assert MOST_QUOTED - 10 < len(quoted.text) <= MOST_QUOTED + 2
+    assert quoted.text.endswith("old …")
 
 
 def test_remarks_about_several_accounts_are_one_line() -> None:
