@@ -157,7 +157,7 @@ class _Kept:
     def __init__(self) -> None:
         self.item: InboxItem | None = None
 
-    async def put(self, item: InboxItem, *, may_spool: bool = True) -> None:
+    async def put(self, item: InboxItem, *, may_spool: bool = True, whole: bytes = b"") -> None:
         self.item = item
 
 
