@@ -130,9 +130,9 @@ class InboxWriter:
                 continue
             try:
                 await self._commit(group)
-            except Exception as error:
+            except Exception:
                 log.exception("inbox_group_failed", items=len(group))
-                _fail(group, Overloaded(f"the inbox failed: {error}"))
+                _fail(group, Overloaded("the inbox failed: try again in a few seconds"))
 
     def _next_group(self) -> list[_Waiting]:
         size = 0
@@ -174,7 +174,8 @@ class InboxWriter:
                 await self._spool.append(records)
             except SpoolError as error:
                 log.error("spool_refused", reason=str(error), items=len(group))
-                _fail(group, Overloaded(f"the database is away and the spool refused: {error}"))
+                # The log says why; whoever called learns nothing of the disk.
+                _fail(group, Overloaded("the database is away, and nothing more can be kept"))
                 return
             self._begin_spooling("the spool is in use")
         reached("spool.1")

@@ -69,6 +69,7 @@ from hub.store.driver_errors import (
     is_duplicate,
     is_transient,
     is_unavailable,
+    short_reason,
 )
 from hub.store.server_check import Problem, check_server
 
@@ -100,6 +101,7 @@ __all__ = [
     "is_transient",
     "is_unavailable",
     "open_driver",
+    "short_reason",
 ]
 
 log = structlog.get_logger(__name__)

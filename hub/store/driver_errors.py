@@ -6,6 +6,7 @@ do it again (`is_transient`), spool (`is_unavailable`), it is there already (`is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import msgspec
@@ -18,6 +19,9 @@ from pymongo.errors import (
     PyMongoError,
     WTimeoutError,
 )
+
+MAX_REASON_CHARS = 300
+_DUMPS = re.compile(r" \(configured timeouts|, Timeout: |, full error")
 
 
 class DriverError(Exception):
@@ -111,6 +115,11 @@ _TRANSIENT_CODES = _UNAVAILABLE_CODES | frozenset(
 )
 CURSOR_GONE_CODES = frozenset({43, 136, 237, 11601})
 """CursorNotFound, CappedPositionLost, CursorKilled, Interrupted."""
+
+
+def short_reason(exc: Exception) -> str:
+    """Return what the driver says, without its dump of the topology or of the whole answer."""
+    return _DUMPS.split(str(exc), maxsplit=1)[0][:MAX_REASON_CHARS]
 
 
 def is_transient(exc: BaseException) -> bool:

@@ -67,10 +67,12 @@ def _translated() -> Iterator[None]:
         raise NotStorable(f"MongoDB cannot hold this document: {error}") from error
     except PyMongoError as error:
         if _too_large(error):
-            raise NotStorable(f"MongoDB cannot hold this document: {_short(error)}") from error
+            raise NotStorable(
+                f"MongoDB cannot hold this document: {seam.short_reason(error)}"
+            ) from error
         if seam.is_unavailable(error) or seam.is_transient(error):
-            raise Unavailable(f"MongoDB cannot commit now: {_short(error)}") from error
-        raise StoreError(f"MongoDB refused: {_short(error)}") from error
+            raise Unavailable(f"MongoDB cannot commit now: {seam.short_reason(error)}") from error
+        raise StoreError(f"MongoDB refused: {seam.short_reason(error)}") from error
 
 
 def _too_large(error: PyMongoError) -> bool:
@@ -86,10 +88,6 @@ def _unencodable(row: Mapping[str, Any]) -> str | None:
     except _UNSTORABLE as error:
         return str(error)
     return f"it has {size} bytes" if size > MAX_DOCUMENT_BYTES else None
-
-
-def _short(error: Exception) -> str:
-    return str(error).split(", full error", 1)[0][:300]
 
 
 def _server_plus(seconds: float) -> Mapping[str, Any]:
@@ -218,7 +216,7 @@ class MongoInbox:
             return  # there already: it counts as stored
         except WriteError as error:
             kind = NotStorable if error.code in _ROW_TOO_LARGE else StoreError
-            results[places[0]] = kind(f"MongoDB refused this item: {_short(error)}")
+            results[places[0]] = kind(f"MongoDB refused this item: {seam.short_reason(error)}")
         except BulkWriteError as error:
             failure = seam.duplicates_of(error)
             if not failure.durable:
@@ -360,7 +358,7 @@ class MongoRouter:
             try:
                 await self._driver.kill_session(UUID(other))
             except PyMongoError as error:
-                log.warning("predecessor_session_not_ended", error=_short(error))
+                log.warning("predecessor_session_not_ended", error=seam.short_reason(error))
 
     async def renew(self, lease: Lease, seconds: float) -> bool:
         with _translated():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +14,7 @@ from hub.store.driver_errors import (
     UNAUTHORIZED,
     is_transient,
     is_unavailable,
+    short_reason,
 )
 
 if TYPE_CHECKING:
@@ -57,22 +57,17 @@ def _refusal(exc: PyMongoError) -> Problem:
     if isinstance(exc, OperationFailure) and exc.code == AUTHENTICATION_FAILED:
         text = (
             "MongoDB refused the user name or password in mongo_url. Check both, and authSource "
-            f"(the database in which the user was made). It says: {_short(exc)}"
+            f"(the database in which the user was made). It says: {short_reason(exc)}"
         )
     elif is_unavailable(exc):
         text = (
             "MongoDB cannot be reached or has no primary. Check that it runs, that mongo_url names "
             "its hosts and replica set, and that no firewall is between. The driver says:"
-            f" {_short(exc)}"
+            f" {short_reason(exc)}"
         )
     else:
-        text = f"MongoDB answered the start-up check with an error: {_short(exc)}"
+        text = f"MongoDB answered the start-up check with an error: {short_reason(exc)}"
     return Problem(fatal=True, text=text)
-
-
-def _short(exc: PyMongoError) -> str:
-    """Return what the driver says, without its dump of the topology or of the whole answer."""
-    return re.split(r" \(configured timeouts|, Timeout: |, full error: ", str(exc))[0]
 
 
 def _check_version(build: Document) -> list[Problem]:

@@ -39,6 +39,7 @@ from hub.store.driver import (
     is_transient,
     is_unavailable,
     open_driver,
+    short_reason,
 )
 from tests.support.mongo import OwnMongod, ReplicaSet
 
@@ -1193,3 +1194,14 @@ async def test_the_replica_set_helper_really_changes_its_primary() -> None:
         assert second is not first
         with pymongo.MongoClient(replica_set.url, serverSelectionTimeoutMS=5_000) as client:
             assert client.admin.command("hello")["me"] == second.host
+
+
+def test_a_reason_has_no_dump_of_the_topology_or_of_the_answer() -> None:
+    """They name every host, and bury what happened; reasons stand in logs and in dead letters."""
+    dumps = [
+        "db:27017: refused, Timeout: 5s, Topology Description: <TopologyDescription id: 1>",
+        "db:27017: refused (configured timeouts: socketTimeoutMS: 20000.0ms)",
+        "db:27017: refused, full error: {'ok': 0.0, 'errmsg': 'x'}",
+    ]
+    assert {short_reason(PyMongoError(dump)) for dump in dumps} == {"db:27017: refused"}
+    assert len(short_reason(PyMongoError("x" * 5000))) == 300
