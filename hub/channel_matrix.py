@@ -139,6 +139,7 @@ _TABLES: Mapping[str, tuple[Row, ...]] = {
         ("parts", lambda kind, can: _listed(sorted(can.sends)) or "nothing"),
         ("characters of a text", lambda kind, can: _count(can.max_text_chars)),
         ("also writes to who never wrote", lambda kind, can: _listed(sorted(can.reaches)) or "no"),
+        ("stops after what came back", lambda kind, can: _count(can.returns) or "no"),
         ("parts of a message", lambda kind, can: _count(can.max_parts if can.sends else None)),
         ("files", _sent_files),
         ("templates", lambda kind, can: _yes(can.templates)),

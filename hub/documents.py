@@ -206,6 +206,10 @@ class AddressDoc(Doc, frozen=True, kw_only=True, omit_defaults=True, rename={"id
     private: bool = False  # holds a customer's notes; nobody is reached here
     erased: bool = False
     erased_up_to: datetime | None = None  # what was received before is erased too
+    # What was sent here and came back for good, and since when nothing is sent here any more:
+    # hub/planning/returns.py.
+    returned: int = 0
+    gone_at: datetime | None = None
     # When windows were opened and closed last; only where a channel declares some, see
     # hub/planning/windows.py for the names.
     opened: dict[str, datetime] = {}

@@ -64,6 +64,10 @@ class Capabilities(Model, frozen=True, kw_only=True):
     sends_per_second: float | None = None  # of one account: spreads bursts, refuses nothing
     # How the vendor behaves.
     delivery_receipts: bool = False
+    # So many sends to an address that came back for good (``Receipt.permanent``) without a sign
+    # of life between them, or one that says it is gone, and nothing more is sent there before
+    # somebody there writes. None = whatever came back.
+    returns: int | None = None
     dedupes_sends: bool = False  # the vendor drops a repeated send by our key
     sees_foreign_answers: bool = True  # answers given outside the hub reach us as well
     conversation: str = "customer"  # default policy: "customer", "thread" or "channel"

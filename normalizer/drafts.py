@@ -155,6 +155,7 @@ class Receipt(Draft, tag="receipt", frozen=True, kw_only=True):
     code: str = ""
     reason: str = ""
     permanent: bool = False
+    gone: bool = False  # there is no such address: see Capabilities.returns
     seq: int | None = None
 
 

@@ -81,9 +81,16 @@ class Rejected(Failure):
 
 
 class Unreachable(Failure):
-    """The person cannot be reached here now: opted out, window closed, blocked, unfollowed."""
+    """The person cannot be reached here now: opted out, window closed, blocked, unfollowed.
+
+    ``gone``: there is no such address, see :attr:`Capabilities.returns`.
+    """
 
     verdict = Verdict.UNREACHABLE
+
+    def __init__(self, reason: str, *, code: str = "", gone: bool = False) -> None:
+        super().__init__(reason, code=code)
+        self.gone = gone
 
 
 class Unsupported(Failure):

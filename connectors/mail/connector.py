@@ -55,6 +55,7 @@ class MailConnector(Connector[MailSettings]):
         max_media_bytes=MAX_FILES_BYTES,
         threads=True,
         delivery_receipts=True,
+        returns=3,
         conversation="thread",
         reaches=frozenset({"mail"}),  # also a mailbox that a login named, and that never wrote
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from connectors.mail.reading.bounces import NO_SUCH_MAILBOX
 from hub import Clock
 from normalizer.outcomes import (
     Failure,
@@ -105,7 +106,8 @@ def smtp_failure(code: int, text: str, *, login: bool = False, token: bool = Fal
             )
         return Temporary(f"the mail server puts it off: {said}", code=name)
     if enhanced in ("5.1.1", "5.1.10", "5.1.2", "5.1.3", "5.1.6") or code == 551:
-        return Unreachable(f"there is no such mailbox: {said}", code=name)
+        gone = enhanced in NO_SUCH_MAILBOX or code == 551
+        return Unreachable(f"there is no such mailbox: {said}", code=name, gone=gone)
     if enhanced in ("5.2.2", "5.2.1"):
         return Unreachable(f"the mailbox takes no mail: {said}", code=name)
     if enhanced == "5.3.4" or code == 523 or (code == 552 and not enhanced):

@@ -72,6 +72,9 @@ class ReplyInput(Input, frozen=True, kw_only=True):
         | None
     ) = None
     subject: Line = ""
+    anyway: Annotated[
+        bool, Meta(description="Send though what was sent to this address came back for good.")
+    ] = False
     agent: Annotated[str, Meta(max_length=200, description="The agent's id.")] = ""
     agent_name: Annotated[str, Meta(max_length=200, description="What customers see.")] = ""
     seen_up_to: Annotated[
@@ -291,6 +294,8 @@ class Replies:
         for name in ("channel", "thread", "subject", "agent_name"):
             if value := getattr(wanted, name):
                 args[name] = value
+        if wanted.anyway:
+            args["anyway"] = True
         if wanted.conversation:
             args["conversation"] = wanted.conversation
         if wanted.reply_to:

@@ -283,7 +283,8 @@ class AddressView(View, frozen=True, kw_only=True):
     """Where a customer is reached. ``capabilities`` is null when no account of ours reaches it.
 
     ``also_by`` are accounts that can write there though they never heard from it: by ``channel``
-    and ``account`` of an answer, and never of the hub's own accord.
+    and ``account`` of an answer, and never of the hub's own accord. ``gone_at`` is set when what
+    was sent there came back for good: an answer needs ``anyway`` then.
     """
 
     id: str
@@ -295,6 +296,7 @@ class AddressView(View, frozen=True, kw_only=True):
     can_reply: bool
     capabilities: Capabilities | None
     also_by: list[OtherWayView]
+    gone_at: datetime | None
 
 
 class CustomerView(View, frozen=True, kw_only=True):
@@ -394,6 +396,7 @@ def address_view(
         can_reply=can_reply,
         capabilities=capabilities,
         also_by=also_by,
+        gone_at=doc.gone_at,
     )
 
 

@@ -181,6 +181,7 @@ class Sender:
             "state": str(DeliveryState.UNKNOWN if unknown else DeliveryState.FAILED),
             "code": failure.code or str(failure.verdict),
             "reason": masked(failure.reason),
+            **({"gone": True} if isinstance(failure, Unreachable) and failure.gone else {}),
             **_round(job),
         }
 

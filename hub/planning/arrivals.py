@@ -17,6 +17,7 @@ from hub.planning.entries import append, entry_id, tickets_for
 from hub.planning.erasure import came_too_late
 from hub.planning.media import repeated
 from hub.planning.profiles import ask_for_profile
+from hub.planning.returns import is_there
 from hub.planning.rules import Route, Rules, sane
 from hub.planning.threads import hinted, is_thread_of, note_labels, thread_row
 from hub.planning.windows import note_windows
@@ -85,6 +86,8 @@ def message(
     if incoming:
         said = "public_message" if draft.public else "message"
         _windows(ws, rules, item, address, entry, {said, draft.event})
+        if not draft.automatic:
+            is_there(ws, address)
     ask_for_profile(ws, rules, item, address.id)
     tickets_for(ws, rules, entry, address.customer or customer.id)
     return True

@@ -7,6 +7,7 @@ from typing import Any
 from hub.documents import Alias, AmendmentDoc, Entry, InboxItem
 from hub.planning.entries import alias_id, amend, entry_sender
 from hub.planning.folding import STATE_RANK, round_of
+from hub.planning.returns import note_receipt
 from hub.planning.rules import Rules, sane
 from hub.planning.workspace import Workspace
 from normalizer.drafts import Amendment, AmendmentKind, Receipt, Target
@@ -63,6 +64,7 @@ def receipt(ws: Workspace, rules: Rules, item: InboxItem, draft: Receipt) -> Non
                 data={**data, "round": turn} if turn else data,
                 seq=draft.seq or 0,
             )
+            note_receipt(ws, rules, draft, target, at)
 
 
 def _turn(ws: Workspace, rules: Rules, item: InboxItem, draft: Receipt, target: str) -> int:

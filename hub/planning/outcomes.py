@@ -15,6 +15,7 @@ from hub.planning.media import KINDS as MEDIA_KINDS
 from hub.planning.media_outcome import media_outcome
 from hub.planning.profiles import JOB as PROFILE
 from hub.planning.profiles import profile_outcome
+from hub.planning.returns import came_back
 from hub.planning.rules import Rules, sane, tell
 from hub.planning.ticket_jobs import ticket_job
 from hub.planning.ticket_links import with_outcome
@@ -64,6 +65,8 @@ def _send_outcome(ws: Workspace, rules: Rules, item: InboxItem, draft: Outcome) 
         settle(ws, rules, ws.need(Entry, entry.id), early, turn=turn)
     put_in = partial(message, ws, rules, route=None)
     decide(ws, rules, entry.id, result.get("state", ""), named, put_in)
+    if result.get("gone") is True:
+        came_back(ws, rules, entry, sane(draft.at, item.received_at), gone=True)
     if result.get("state") in (DeliveryState.FAILED, DeliveryState.UNKNOWN):
         _tell_tickets(ws, rules, ws.need(Entry, entry.id), draft)
 

@@ -36,7 +36,7 @@ TEXTS = frozenset({"text", "image"})
 CHANNELS = {
     "chat": Capabilities(sends=TEXTS, max_text_chars=600, recall_window_s=120),
     "phone": Capabilities(),
-    "mail": Capabilities(sends=TEXTS, threads=True, conversation="thread"),
+    "mail": Capabilities(sends=TEXTS, threads=True, conversation="thread", returns=3),
     "site": Capabilities(sends=TEXTS, threads=True, thread_seq=True, edit_window_s=900),
     "board": Capabilities(sends=TEXTS, conversation="channel"),
     "texts": Capabilities(sends=TEXTS, reaches=frozenset({"tel"})),

@@ -36,6 +36,8 @@ _DELAYED = re.compile(
     r"|延迟|延遲|延误|重试|仍在尝试)",
     re.IGNORECASE,
 )
+# RFC 3463 section 3.2: these say that there is no such mailbox, not that it takes nothing now.
+NO_SUCH_MAILBOX = frozenset({"5.1.1", "5.1.10"})
 _SERVERS = frozenset({"mailer-daemon", "postmaster", "mail-daemon", "bounce", "bounces"})
 
 

@@ -425,6 +425,7 @@ def _notice(notice: bounces.Notice, mail: _Mail) -> AnyDraft | None:
         code=notice.code,
         reason=notice.reason,
         permanent=notice.permanent,
+        gone=notice.permanent and notice.code in bounces.NO_SUCH_MAILBOX,
     )
 
 

@@ -32,6 +32,7 @@ from hub.planning import identity
 from hub.planning.commands.registry import Args, Context, Result, command, command_entry_id
 from hub.planning.commands.saying import reaches, refuse_unsayable
 from hub.planning.entries import append
+from hub.planning.returns import refuse_gone
 from hub.planning.rules import Refusal, Rules
 from hub.planning.workspace import Workspace
 from normalizer.addresses import AddressError, parse_address
@@ -328,6 +329,7 @@ def _where(
             "unreachable",
             "nobody was heard from this address there: name the channel and account to write by",
         )
+    refuse_gone(address)
     return address, channel, account
 
 
@@ -369,6 +371,7 @@ def _of_customer(ws: Workspace, rules: Rules, args: Notify, purpose: Purpose) ->
     if args.channel and args.account:  # behind them those that only this word opens
         others = [doc for doc in mine if reaches(rules, args.channel, doc)]
         reached += [doc for doc in others if doc not in reached]
+    reached.sort(key=lambda doc: doc.gone_at is not None)
     for address in reached:
         if _against(ws, rules, address.id, purpose) is None:
             return address

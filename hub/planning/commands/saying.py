@@ -24,6 +24,7 @@ from hub.planning.commands.handling import conversation_of, standing
 from hub.planning.commands.registry import Args, Context, Result, command, command_entry_id
 from hub.planning.entries import amend, append, tickets_for
 from hub.planning.folding import round_of
+from hub.planning.returns import refuse_gone
 from hub.planning.rules import Refusal, Rules, sane
 from hub.planning.workspace import Workspace
 from normalizer.addresses import AddressError, parse_address
@@ -60,6 +61,7 @@ class Reply(Args, frozen=True, kw_only=True):
     account: str = ""
     thread: str = ""
     seen_up_to: int | None = None  # position of the last entry the writer had read
+    anyway: bool = False  # though what was sent there came back
     reply_to: str | None = None
     subject: str = ""
     event: str = ""
@@ -81,6 +83,8 @@ def send_reply(ws: Workspace, rules: Rules, context: Context, args: Reply) -> Re
     customer = identity.canonical_customer(ws, address.customer or "")
     if args.seen_up_to is not None:
         _refuse_if_somebody_spoke(ws, customer, args.seen_up_to)
+    if not args.anyway:
+        refuse_gone(address, ". If it works again, send your answer with anyway")
     if args.template is not None:
         args = _by_template(rules, channel, args, args.template)
     else:

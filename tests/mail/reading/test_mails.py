@@ -27,6 +27,7 @@ def receipt(mail: ReadMail) -> tuple[str, str, str, bool]:
     draft = mail.drafts[0]
     assert isinstance(draft, Receipt)
     target = draft.target.entry or draft.target.vendor_id or ""
+    assert draft.gone == (draft.permanent and draft.code in ("5.1.1", "5.1.10"))
     return draft.state.value, target, draft.code, draft.permanent
 
 
