@@ -124,7 +124,7 @@ async def test_when_somebody_spoke_meanwhile_the_text_stays_and_can_be_sent_agai
         await expect(page.locator("textarea")).to_have_value("my answer")
         await expect(page.locator(".line", has_text="something else")).to_be_visible()
         await page.click("#answer button")
-        await expect(page.locator(".line.out", has_text="my answer")).to_be_visible()
+        await expect(page.locator(".line.out", has_text="my answer")).to_contain_text("Sent")
         await expect(page.locator("#problem")).to_be_hidden()
     assert len(console.hub.connector.sent) == 1
 
