@@ -30,6 +30,7 @@ def address(ident: str, channel: str, can: Capabilities, *also_by: OtherWayView)
         can_reply=bool(can.sends),
         capabilities=can,
         also_by=list(also_by),
+        gone_at=None,
     )
 
 
