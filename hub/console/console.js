@@ -265,6 +265,7 @@ function prepareAnswer(form) {
   const count = document.getElementById("count");
   let key = "";
   let sending = false;
+  let anyway = false;
 
   // Returns whether the text may be sent as it is.
   function weigh() {
@@ -307,12 +308,14 @@ function prepareAnswer(form) {
           ...way(address.selectedOptions[0]),
           parts: [{ type: "text", text: text.value }],
           seen_up_to: latest,
+          ...(anyway ? { anyway } : {}),
           agent_name: page.me,
         }),
       });
       if (answer.ok) {
         text.value = "";
         key = "";
+        anyway = false;
         atEnd = true;
         await refresh();
         keepEnd();
@@ -335,6 +338,9 @@ function prepareAnswer(form) {
     if (kind === "conversation-moved-on") {
       await refresh();
       say("Somebody wrote in the meantime. Read it above, then send again.");
+    } else if (told.gone_at) {
+      anyway = true; // from now on it is this person's decision
+      say(`What was sent to this address came back (${told.gone_at.slice(0, 10)}). Send again to try all the same.`);
     } else if (answer.status === 401) {
       say("You are signed out. Sign in again; your text is still here.");
     } else {
@@ -356,6 +362,7 @@ function prepareAnswer(form) {
   address.addEventListener("change", () => {
     chosen = true;
     key = "";
+    anyway = false;
     weigh();
   });
   weigh();

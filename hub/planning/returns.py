@@ -63,4 +63,5 @@ def refuse_gone(doc: AddressDoc, remedy: str = "") -> None:
             "unreachable",
             f"what was sent to this address came back for good ({doc.gone_at:%Y-%m-%d}): nothing"
             f" is sent there before somebody there writes{remedy}",
+            gone_at=doc.gone_at.isoformat(),
         )

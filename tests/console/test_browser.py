@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from playwright.async_api import Browser, Page, expect
 
 from hub.feed.routes import feed_of
-from normalizer.drafts import Amendment, AmendmentKind, Target
+from normalizer.drafts import Amendment, AmendmentKind, DeliveryState, Receipt, Target
 from tests.console.people import Console
 
 pytestmark = pytest.mark.browser
@@ -127,6 +128,30 @@ async def test_when_somebody_spoke_meanwhile_the_text_stays_and_can_be_sent_agai
         await expect(page.locator(".line.out", has_text="my answer")).to_contain_text("Sent")
         await expect(page.locator("#problem")).to_be_hidden()
     assert len(console.hub.connector.sent) == 1
+
+
+async def test_where_answers_come_back_a_second_click_sends_all_the_same(
+    console: Console, browser: Browser
+) -> None:
+    hub = console.hub.hub
+    hub._capabilities["sample"] = replace(hub._capabilities["sample"], returns=3)
+    customer = await console.say("hello")
+    before = await console.command(
+        "reply", customer=customer, parts=[{"type": "text", "text": "are you there?"}]
+    )
+    failed = DeliveryState.FAILED
+    target = Target(entry=before["entry"])
+    await console.take_in(Receipt(key="r", target=target, state=failed, permanent=True, gone=True))
+    async with agent(console, browser) as page:
+        await open_customer(console, page, customer)
+        await expect(page.locator(".addresses .gone")).to_contain_text("comes back since")
+        await page.fill("textarea", "my answer")
+        await page.click("#answer button")
+        await expect(page.locator("#problem")).to_contain_text("Send again to try all the same")
+        await expect(page.locator(".line.out", has_text="my answer")).to_have_count(0)
+        await page.click("#answer button")
+        await expect(page.locator(".line.out", has_text="my answer")).to_contain_text("Sent")
+        await expect(page.locator("#problem")).to_be_hidden()
 
 
 async def test_what_is_too_long_for_the_channel_cannot_be_sent(

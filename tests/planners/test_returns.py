@@ -52,7 +52,8 @@ async def test_no_such_address_ends_it_at_once_and_says_so(hub: PlannerHarness, 
     await returned(hub, await answered(hub, li), "a", gone=True)
     refused = await hub.command("reply", address=li, parts=HI)
     assert (refused.status, refused.error) == (409, "unreachable")
-    assert "came back" in refused.result.get("detail", refused.detail)
+    assert "came back" in refused.detail
+    assert refused.result["gone_at"].startswith(hub.now.date().isoformat())
     customer = (await hub.see(AddressDoc, li)).customer
     notice = {"purpose": "transactional", "parts": HI}
     for where in ({"address": li}, {"customer": customer}):
